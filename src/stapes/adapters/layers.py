@@ -1,0 +1,85 @@
+"""Building blocks that several adapters share; each is blind to padding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stapes.types import Padded
+
+
+class StridedConv(nn.Module):
+    """Conv1d over time and GELU: (B, T, E) -> (B, ceil(T / stride), C).
+
+    Padding is zeroed before the convolution reads across it, so that a neighbour's length changes nothing; half a kernel of
+    zeros stands at either end, so that the first and the last frame are heard.
+
+    Args:
+        in_dim: E.
+        out_dim: C.
+        kernel: width in frames, odd.
+        stride: frames per output.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, padding=kernel // 2)
+
+    def forward(self, frames: Padded) -> Padded:
+        """Convolve; see the class."""
+        values = self.conv(frames.zero_padding().values.mT).mT
+        return Padded(F.gelu(values), self.output_lengths(frames.lengths))
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """ceil(T / stride)."""
+        return -(-lengths // self.stride)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm Transformer layer with rotary positions (arXiv 2104.09864): (B, K, C) -> (B, K, C).
+
+    Args:
+        dim: C.
+        heads: attention heads.
+        ffn_dim: width of the feed-forward part.
+        dropout: after attention and feed-forward.
+        start_at_zero: let both branches start as the identity. A fresh CTC alignment then leaves its blank plateau at once,
+            which layers started the usual way do not (docs/results.md).
+    """
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float, start_at_zero: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn_in = nn.Linear(dim, ffn_dim)
+        self.ffn_out = nn.Linear(ffn_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        if start_at_zero:
+            for linear in (self.out, self.ffn_out):
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, frames: Padded) -> Padded:
+        """Attend over the real steps only; see the class."""
+        hidden, mask = frames.values, frames.mask
+        attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+        query, key, value = self.qkv(self.attention_norm(hidden)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=attention_mask)
+        hidden = hidden + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        hidden = hidden + self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
+        return Padded(hidden, frames.lengths)
+
+
+def rotate(heads: Tensor, base: float = 10_000.0) -> Tensor:
+    """Rotary position embedding of (B, heads, K, C / heads), computed in float32: bfloat16 cannot count past 256."""
+    steps, width = heads.shape[-2:]
+    frequency = base ** (-torch.arange(0, width, 2, device=heads.device, dtype=torch.float32) / width)
+    angle = torch.arange(steps, device=heads.device, dtype=torch.float32)[:, None] * frequency
+    real, imaginary = heads.float().chunk(2, dim=-1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([real * cos - imaginary * sin, imaginary * cos + real * sin], dim=-1).to(heads.dtype)

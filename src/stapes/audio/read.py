@@ -1,0 +1,215 @@
+"""Any sound to one kind of array: mono float32 at 16 kHz."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stapes.audio.decode import Sound, Stretch, decode, header_seconds
+from stapes.errors import AudioError
+from stapes.types import SAMPLE_RATE_HZ
+
+SILENCE_PEAK = 0.5 / 32768
+"""Half of the least step of 16-bit sound: what stays below it everywhere is silence."""
+
+MAX_CHANNELS = 16
+LOUDEST = 32.0
+BEYOND_END_SECONDS = 0.1
+"""How far a stretch may reach beyond the end of its file: manifests round durations."""
+
+Source = str | Path | bytes | bytearray | memoryview | BinaryIO | np.ndarray | Tensor
+
+
+def read(
+    source: Source,
+    *,
+    sample_rate: int | None = None,
+    start: float = 0.0,
+    duration: float | None = None,
+    allow_silent: bool = False,
+) -> np.ndarray:
+    """Read a sound as mono float32 at 16 kHz.
+
+    Files are decoded by libsndfile, or by FFmpeg where that fails (m4a, mp4, webm and others). Channels are averaged, none is
+    dropped. Integers are scaled by their range. Only the wanted stretch is decoded where the format allows it (all but MP3
+    and bare streams).
+
+    A file that holds less than its header promises is refused. This cannot be seen where nothing is promised: MP3 without a
+    Xing header, bare AAC, WAV written to a pipe, WebM of a browser's recorder, Ogg cut exactly between two pages.
+
+    Args:
+        source: path, bytes of a sound file, binary file object (read from its position to its end), or samples: NumPy array
+            or tensor, (N,), (channels, N) or (N, channels), float in [-1, 1] or integer.
+        sample_rate: of an array, in Hz; 16000 if not given. Files carry their own.
+        start: where to begin, in seconds.
+        duration: how much to read, in seconds; to the end if None.
+        allow_silent: accept a sound that is digital silence from beginning to end.
+
+    Returns:
+        (N,) float32, nominally in [-1, 1]: lossy codecs and resampling may exceed it by a little, and are not clipped.
+
+    Raises:
+        AudioError: missing, empty, truncated, not a sound, NaN or infinite, silent, or shorter than the stretch asked for.
+    """
+    stretch = _checked_stretch(source, start, duration)
+    if isinstance(source, (np.ndarray, Tensor)):
+        name = _name(source)
+        rate = _checked_rate(name, SAMPLE_RATE_HZ if sample_rate is None else sample_rate)
+        samples = _from_array(name, source)[slice(*stretch.frames(rate))]
+    else:
+        sound = _open(source)
+        name = sound.name
+        if sample_rate is not None:
+            raise AudioError(name, f"sample_rate={sample_rate} for a file", "a rate for arrays only", "leave it out")
+        samples, rate = decode(sound, stretch)
+        _checked_rate(name, rate)
+    _check_reach(name, len(samples) / rate, stretch)
+    _check_values(name, samples, allow_silent)
+    return resample(samples, rate, SAMPLE_RATE_HZ)
+
+
+def duration_seconds(source: str | Path | bytes | BinaryIO) -> float:
+    """The duration of a sound file in seconds, from its header where that states it and by decoding where not.
+
+    Raises:
+        AudioError: as in ``read``, as far as the header shows it.
+    """
+    sound = _open(source)
+    seconds = header_seconds(sound)
+    if seconds is None:
+        samples, rate = decode(sound, Stretch())
+        seconds = len(samples) / rate
+    if not seconds:
+        raise AudioError(sound.name, "holds no samples")
+    return seconds
+
+
+def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
+    """Change the rate of (N,) float32 samples from ``rate`` to ``to_rate`` Hz; N becomes ceil(N * to_rate / rate).
+
+    Polyphase filter with a Kaiser window: flat to 90 % of the lower Nyquist frequency, 80 dB down at it.
+    """
+    if rate == to_rate or not len(samples):
+        return samples
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(rate, to_rate)
+    up, down = to_rate // divisor, rate // divisor
+    return resample_poly(samples, up, down, window=_low_pass(max(up, down))).astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=8)
+def _low_pass(ratio: int) -> np.ndarray:
+    from scipy.signal import firwin, kaiser_beta
+
+    # 100 taps either side and 80 dB make a transition 0.1 Nyquist wide; it is centred at 0.95.
+    return firwin(2 * 50 * ratio + 1, 0.95 / ratio, window=("kaiser", kaiser_beta(80.0))).astype(np.float32)
+
+
+def _open(source: Any) -> Sound:
+    """Check what can be checked before decoding."""
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        try:
+            if path.is_dir():
+                raise AudioError(path, "is a folder", "a sound file")
+            size = path.stat().st_size
+            with path.open("rb"):
+                pass
+        except (OSError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or str(error)
+            raise AudioError(str(source)[:200], reason, "a sound file") from None
+        if not size:
+            raise AudioError(path, "empty file", "a sound file")
+        return Sound(str(path), path)
+    name = _name(source)
+    content = source.read() if hasattr(source, "read") else source
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise AudioError(name, f"gives {type(content).__name__}", "a path, bytes, a binary file or an array of samples")
+    if not len(content):
+        raise AudioError(name, "no bytes", "a sound file")
+    return Sound(name, content=bytes(content))
+
+
+def _name(source: Any) -> str:
+    """What error messages call a source."""
+    if isinstance(source, (np.ndarray, Tensor)):
+        return f"array {tuple(source.shape)}"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def _checked_stretch(source: Any, start: float, duration: float | None) -> Stretch:
+    if not (math.isfinite(start) and start >= 0):
+        raise AudioError(_where(source), f"start is {start} s", "0 or more")
+    if duration is not None and not (math.isfinite(duration) and duration > 0):
+        raise AudioError(_where(source), f"duration is {duration} s", "more than 0")
+    return Stretch(start, duration)
+
+
+def _where(source: Any) -> str:
+    return str(source) if isinstance(source, (str, Path)) else _name(source)
+
+
+def _checked_rate(name: str, rate: int) -> int:
+    if not 1000 <= rate <= 1_000_000:
+        raise AudioError(name, f"sample rate {rate} Hz", "1000 to 1000000 Hz")
+    return rate
+
+
+def _from_array(name: str, source: np.ndarray | Tensor) -> np.ndarray:
+    """Samples of any shape and type as (N,) float32, not scaled if they are floats."""
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        array = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
+    else:
+        array = source
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # becomes infinite, which is reported
+            values = array.astype(np.float32)
+    elif array.dtype.kind in "iu" and array.dtype.itemsize <= 4:
+        half = 2.0 ** (8 * array.dtype.itemsize - 1)
+        values = ((array.astype(np.float64) - (half if array.dtype.kind == "u" else 0.0)) / half).astype(np.float32)
+    else:
+        raise AudioError(name, f"samples of type {array.dtype}", "float, or integer of 8 to 32 bits")
+    if values.ndim == 1:
+        return values
+    if values.ndim != 2 or 0 in values.shape:
+        raise AudioError(name, "cannot be read as samples", "(N,), (channels, N) or (N, channels)")
+    if (values.shape[0] <= MAX_CHANNELS) == (values.shape[1] <= MAX_CHANNELS):
+        raise AudioError(
+            name, "which axis is time cannot be told", f"one axis of at most {MAX_CHANNELS}: the channels", "mix first"
+        )
+    mixed: np.ndarray = values.mean(axis=0 if values.shape[0] <= MAX_CHANNELS else 1)
+    return mixed
+
+
+def _check_reach(name: str, seconds: float, stretch: Stretch) -> None:
+    if not seconds and not stretch.start:
+        raise AudioError(name, "holds no samples")
+    missing = (stretch.duration or 0.0) - seconds
+    if not seconds or missing > BEYOND_END_SECONDS:
+        wanted = f"a stretch from {stretch.start:.2f} s" + (
+            f" to {stretch.start + stretch.duration:.2f} s" if stretch.duration else ""
+        )
+        raise AudioError(
+            name,
+            f"{wanted} lies beyond its end at {stretch.start + seconds:.2f} s" if seconds else f"{wanted} lies beyond its end",
+        )
+
+
+def _check_values(name: str, samples: np.ndarray, allow_silent: bool) -> None:
+    low, high = float(samples.min()), float(samples.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise AudioError(name, "holds NaN or infinite samples", "numbers")
+    peak = max(-low, high)
+    if peak > LOUDEST:
+        raise AudioError(name, f"samples reach {peak:.0f}", "floats in [-1, 1]", "divide by the full scale, such as 32768")
+    if peak < SILENCE_PEAK and not allow_silent:
+        raise AudioError(name, "silent, every sample is zero", "sound")

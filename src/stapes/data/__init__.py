@@ -1,0 +1,1 @@
+"""Data: manifests, corpora, training batches and the encoder-feature cache."""

@@ -1,0 +1,166 @@
+"""Joint decoding: every token is scored by the LLM and by how well the text so far fits the sound.
+
+    score(c | g) = (1 - w) log p_LLM(c | g, speech) + w (log psi(g c) - log psi(g))
+
+psi(h) is the CTC prefix probability of Watanabe et al. (2017, "Hybrid CTC/attention architecture"): the probability that the
+CTC head's output begins with h; for the end token it is the probability of exactly h. A loop or an invented word finds no
+sound to rest on, and an answer cannot end while words are left. The LLM's tokens fall apart into the head's pieces
+(``text/pieces.py``), so that every text it could write can be scored.
+
+With r_n(t), r_b(t) the log-probability of all paths over the first t frames that spell the prefix and end in its last piece
+or in blank, and phi(t) = log(r_b(t) + [c != last piece] r_n(t)):
+
+    r_n'(t) = log p_t(c) + log(e^r_n'(t-1) + e^phi(t-1)),   r_b'(t) = log p_t(blank) + log(e^r_b'(t-1) + e^r_n'(t-1))
+    psi(g c) = logsumexp_t (phi(t-1) + log p_t(c))
+
+Both recursions are linear, hence one cumulative log-sum each instead of a loop over frames; in float64, where the differences
+of long sums keep their digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from stapes.losses.ctc import BLANK
+from stapes.text.pieces import PieceVocabulary
+
+IMPOSSIBLE = -1e3  # log-probability of a piece in the padding; finite, so that differences of sums stay numbers
+
+
+@dataclass
+class Prefixes:
+    """CTC states of some prefixes, each axis 0 of the same length R.
+
+    Attributes:
+        ends_piece, ends_blank: r_n and r_b, (R, T + 1), index t counting frames consumed.
+        last: (R,) class of the last piece, -1 for the empty prefix.
+        score: (R,) log psi.
+    """
+
+    ends_piece: Tensor
+    ends_blank: Tensor
+    last: Tensor
+    score: Tensor
+
+    def take(self, index: Tensor) -> Prefixes:
+        """The states at ``index``."""
+        return Prefixes(self.ends_piece[index], self.ends_blank[index], self.last[index], self.score[index])
+
+    @property
+    def complete(self) -> Tensor:
+        """(R,) log-probability of exactly each prefix."""
+        return torch.logaddexp(self.ends_piece[:, -1], self.ends_blank[:, -1])
+
+
+class CTCPrefixScorer:
+    """Prefix scores of a batch.
+
+    Args:
+        log_probs: (B, K, 1 + P) of the CTC head.
+        lengths: (B,) embeddings of each.
+    """
+
+    def __init__(self, log_probs: Tensor, lengths: Tensor) -> None:
+        padding = torch.arange(log_probs.shape[1], device=log_probs.device) >= lengths[:, None].to(log_probs.device)
+        self.log_probs = log_probs.double().masked_fill(padding[:, :, None], IMPOSSIBLE).clamp(min=IMPOSSIBLE)
+        self.log_probs[:, :, BLANK] = self.log_probs[:, :, BLANK].masked_fill(padding, 0.0)
+        self.blank_sum = torch.nn.functional.pad(self.log_probs[:, :, BLANK].cumsum(1), (1, 0))
+
+    def start(self) -> Prefixes:
+        """The empty prefix of each utterance."""
+        count = len(self.log_probs)
+        impossible = torch.full_like(self.blank_sum, -torch.inf)
+        last = torch.full((count,), -1, device=self.blank_sum.device)
+        return Prefixes(impossible, self.blank_sum.clone(), last, self.blank_sum.new_zeros(count))
+
+    def extend(self, prefixes: Prefixes, utterance: Tensor, label: Tensor) -> Prefixes:
+        """Each prefix with one more piece.
+
+        Args:
+            prefixes: R states.
+            utterance: (R,) which utterance each belongs to.
+            label: (R,) class of the piece.
+        """
+        piece = self.log_probs[utterance, :, label]  # (R, T)
+        repeated = (prefixes.last == label)[:, None]
+        phi = torch.where(repeated, prefixes.ends_blank, torch.logaddexp(prefixes.ends_blank, prefixes.ends_piece))[:, :-1]
+        total = torch.nn.functional.pad(piece.cumsum(1), (1, 0))
+        ends_piece = total[:, 1:] + torch.logcumsumexp(phi - total[:, :-1], dim=1)
+        ends_piece = torch.nn.functional.pad(ends_piece, (1, 0), value=-torch.inf)
+        blanks = self.blank_sum[utterance]
+        ends_blank = blanks[:, 1:] + torch.logcumsumexp(ends_piece[:, :-1] - blanks[:, :-1], dim=1)
+        ends_blank = torch.nn.functional.pad(ends_blank, (1, 0), value=-torch.inf)
+        return Prefixes(ends_piece, ends_blank, label, torch.logsumexp(phi + piece, dim=1))
+
+
+class CTCPrefixProcessor(LogitsProcessor):
+    """Mixes the CTC prefix score into ``generate``, greedy or beam.
+
+    Args:
+        scorer: of the batch.
+        pieces: how the LLM's tokens fall apart.
+        weight: w.
+        end_ids: the LLM's end tokens.
+        beams: rows of ``generate`` per utterance.
+        candidates: how many of the LLM's best tokens are scored; the others are ruled out.
+    """
+
+    def __init__(
+        self, scorer: CTCPrefixScorer, pieces: PieceVocabulary, weight: float, end_ids: list[int], beams: int, candidates: int = 20
+    ) -> None:
+        self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
+        self.beams, self.candidates = beams, candidates
+        self._states = scorer.start()
+        # (utterance, tokens so far) -> row of the states; what it does not hold has ended.
+        self._rows: dict[tuple[int, tuple[int, ...]], int] = {
+            (utterance, ()): utterance for utterance in range(len(scorer.log_probs))
+        }
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (R, V) of the next token, R = B x beams, given the tokens so far (R, U)."""
+        language = scores.float().log_softmax(-1)
+        mixed = torch.full_like(language, -torch.inf)
+        mixed[:, self.end_ids[0]] = -1e9  # a row that has ended still needs something to pick
+        prefixes = [(row // self.beams, tuple(tokens)) for row, tokens in enumerate(input_ids.tolist())]
+        living = [row for row, prefix in enumerate(prefixes) if prefix in self._rows]
+        if not living:
+            return mixed
+        states = self._states.take(torch.tensor([self._rows[prefixes[row]] for row in living], device=scores.device))
+        best = language[living].topk(self.candidates, dim=-1).indices.tolist()
+        triples = [  # (which living row, token, its classes)
+            (index, token, [piece + 1 for piece in self.pieces.of_token(token)])
+            for index in range(len(living))
+            for token in best[index]
+            if token not in self.end_ids and self.pieces.of_token(token)
+        ]
+        owner = torch.tensor([index for index, _, _ in triples], device=scores.device, dtype=torch.long)
+        extended = self._extend(states.take(owner), [prefixes[living[index]][0] for index, _, _ in triples], triples)
+        rows = torch.tensor(living, device=scores.device)
+        tokens = torch.tensor([token for _, token, _ in triples], device=scores.device, dtype=torch.long)
+        gain = (extended.score - states.score[owner]).float()
+        mixed[rows[owner], tokens] = (1 - self.weight) * language[rows[owner], tokens] + self.weight * gain
+        ending = (states.complete - states.score).float()
+        for end in self.end_ids:
+            mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
+        self._states = extended
+        self._rows = {
+            (prefixes[living[index]][0], (*prefixes[living[index]][1], token)): number
+            for number, (index, token, _) in enumerate(triples)
+        }
+        return mixed
+
+    def _extend(self, states: Prefixes, utterances: list[int], triples: list[tuple[int, int, list[int]]]) -> Prefixes:
+        """Each state with all pieces of its token, one piece of every unfinished token at a time."""
+        device = states.score.device
+        utterance = torch.tensor(utterances, device=device, dtype=torch.long)
+        for depth in range(max((len(classes) for _, _, classes in triples), default=0)):
+            index = torch.tensor([n for n, (_, _, classes) in enumerate(triples) if len(classes) > depth], device=device)
+            label = torch.tensor([classes[depth] for _, _, classes in triples if len(classes) > depth], device=device)
+            longer = self.scorer.extend(states.take(index), utterance[index], label)
+            states.ends_piece[index], states.ends_blank[index] = longer.ends_piece, longer.ends_blank
+            states.last[index], states.score[index] = longer.last, longer.score
+        return states

@@ -1,0 +1,12 @@
+"""Speech encoders: waveform -> frames. One file a family; the table below is how a recipe finds them."""
+
+from stapes.encoders.base import Encoder as Encoder
+from stapes.registry import Table
+
+ENCODERS = Table(
+    "encoder",
+    {
+        "whisper": "stapes.encoders.whisper:WhisperEncoder",
+        "toy": "stapes.encoders.toy:ToyEncoder",
+    },
+)

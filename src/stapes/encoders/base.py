@@ -1,0 +1,61 @@
+"""What every speech encoder promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from stapes.errors import AudioError
+from stapes.types import Audio, Padded
+
+
+class Encoder(nn.Module, ABC):
+    """Waveforms (B, N) -> frames (B, T, E).
+
+    The frames of an utterance are the same alone, in a batch and beside longer neighbours: a subclass masks or zeroes
+    padding wherever a layer would read it, or sets ``padding_is_safe`` to false and is then given equal lengths only.
+
+    Attributes:
+        dim: E, the width of a frame.
+        seconds_per_frame: time step of the output.
+        max_seconds: the longest utterance it takes; what is longer goes through the long-audio path.
+        padding_is_safe: whether utterances of unequal length may share a batch.
+        source: where the weights came from ("" if it has none).
+        digest: of the tensors in use (``hub.digest``): the identity of the weights, whatever file they came from.
+        window: how the input is framed; part of the key of cached features.
+    """
+
+    dim: int
+    seconds_per_frame: float
+    max_seconds: float
+    padding_is_safe: bool = True
+    source: str = ""
+    digest: str = ""
+    window: str = "none"
+
+    @abstractmethod
+    def forward(self, audio: Audio) -> Padded:
+        """Encode waveforms.
+
+        Returns:
+            (B, T, E) with lengths equal to ``output_lengths(audio.lengths)`` and zeros in the padding.
+
+        Raises:
+            AudioError: an utterance is longer than ``max_seconds``.
+        """
+
+    @abstractmethod
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Number of frames (B,) that waveforms of ``lengths`` samples (B,) give."""
+
+    def check_length(self, audio: Audio) -> None:
+        """Raise AudioError if an utterance exceeds the window."""
+        longest = float(audio.seconds.max())
+        if longest > self.max_seconds + 1e-6:
+            raise AudioError(
+                "encoder",
+                f"{longest:.2f} s of audio",
+                f"at most {self.max_seconds:g} s at once",
+                "cut it first, as `stapes transcribe` does (decoding/longform.py)",
+            )

@@ -1,0 +1,70 @@
+"""Errors that a user can cause, one class for each kind of thing that can be wrong.
+
+Every message is one line: *where: what was found, what was expected; what to do*. The command line prints it without a
+traceback and exits with status 2. A mistake of ours is an ``AssertionError`` or whatever Python raises, never one of these.
+
+    StapesError
+      RecipeError         a key, value or combination in a recipe or on the command line
+      DataError           a manifest or corpus (file and line)
+      AudioError          a sound file or array that cannot be used
+      ShapeError          tensors whose sizes do not fit together
+      CheckpointError     a run folder that does not fit the model
+      WeightsError        pretrained weights that cannot be had or are not the expected ones
+      TrainingError       a training that cannot go on (a loss that is not a number)
+      MissingDependency   an optional package that is not installed
+"""
+
+
+class StapesError(Exception):
+    """Base of all errors that a user can cause.
+
+    Args:
+        where: the file, line, key or object that is wrong.
+        found: what was found there.
+        expected: what was expected instead.
+        fix: what the user can do.
+    """
+
+    def __init__(self, where: object, found: str, expected: str = "", fix: str = "") -> None:
+        self.where, self.found, self.expected, self.fix = str(where), found, expected, fix
+        message = f"{where}: {found}"
+        if expected:
+            message += f", expected {expected}"
+        if fix:
+            message += f"; {fix}"
+        super().__init__(" ".join(message.split()))
+
+
+class RecipeError(StapesError):
+    """A recipe, option or command-line argument is wrong."""
+
+
+class DataError(StapesError):
+    """A manifest line or a corpus folder is wrong."""
+
+
+class AudioError(StapesError):
+    """A sound cannot be read or holds nothing that can be used."""
+
+
+class ShapeError(StapesError):
+    """Tensors do not fit together."""
+
+
+class CheckpointError(StapesError):
+    """A checkpoint does not fit the model, or is not one."""
+
+
+class WeightsError(StapesError):
+    """Pretrained weights cannot be had, or are not those expected."""
+
+
+class TrainingError(StapesError):
+    """Training cannot go on."""
+
+
+class MissingDependency(StapesError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(feature, "an optional package is missing", fix=f"run `pip install 'stapes[{extra}]'`")

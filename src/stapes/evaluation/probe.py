@@ -1,0 +1,70 @@
+"""Does it listen? The loss on the right transcripts with the right audio, with another utterance's, and with silence.
+
+A speech LLM that ignores its input still writes fluent text and has a falling loss. If the right audio makes the transcript
+no likelier than the wrong one, the model does not listen, whatever the loss says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stapes.losses.next_token import next_token
+from stapes.model import SpeechLLM
+from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
+
+LISTENS_NATS = 0.2  # ours: below this gap, a warning
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Loss per target token, in nats."""
+
+    right: float
+    other: float
+    silence: float
+
+    @property
+    def gap(self) -> float:
+        """How much likelier the right audio makes the transcript, in nats per token."""
+        return min(self.other, self.silence) - self.right
+
+    @property
+    def listens(self) -> bool:
+        """Whether the gap is worth the name."""
+        return self.gap >= LISTENS_NATS
+
+
+def probe(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> Probe:
+    """Probe a model on at least two utterances.
+
+    Args:
+        model: in evaluation mode.
+        frames: (T, E) of each utterance; each is also given to its neighbour.
+        texts: the target of each.
+    """
+    answers = [model.answer(text) for text in texts]
+    shifted = [*frames[1:], frames[0]]
+    silence = [_silent_frames(model, seconds=len(row) * model.encoder.seconds_per_frame) for row in frames]
+    return Probe(*(_loss_per_token(model, rows, answers) for rows in (frames, shifted, silence)))
+
+
+def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
+    samples = torch.zeros(1, max(1, int(min(seconds, model.encoder.max_seconds) * SAMPLE_RATE_HZ)))
+    audio = Audio(samples, torch.tensor([samples.shape[1]])).to(model.before.device)
+    with torch.inference_mode():
+        return model.encode(audio).rows()[0]
+
+
+def _loss_per_token(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> float:
+    total = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(rows), BATCH):
+            frames = Padded.from_rows([row.to(model.before.device) for row in rows[start : start + BATCH]])
+            speech = model.speech(frames).embeddings
+            total += float(next_token(*model.logits(speech, answers[start : start + BATCH])))
+    return total / sum(map(len, answers))

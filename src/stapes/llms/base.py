@@ -1,0 +1,128 @@
+"""What every LLM promises: a transformers causal language model and its tokenizer behind a narrow face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stapes import hub
+from stapes.errors import WeightsError
+
+# Stands for the speech while the chat template is rendered; plain letters, so that no template treats it specially.
+SPEECH_MARK = "STAPESSPEECHGOESHERE"
+
+
+class LLM(nn.Module):
+    """A causal language model that reads embeddings.
+
+    Args:
+        model: a transformers ``...ForCausalLM``.
+        tokenizer: its tokenizer, with a chat template or without.
+        source: where the weights came from.
+
+    Attributes:
+        dim: D, the width of its embeddings.
+        digest: of its tensors as loaded (``hub.digest``), before any LoRA.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, source: str = "") -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.source = model, tokenizer, source
+        self.dim: int = model.get_input_embeddings().embedding_dim
+        self.digest = hub.digest(dict(model.named_parameters()))
+        eos = model.generation_config.eos_token_id
+        ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+        if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
+            ends.append(tokenizer.eos_token_id)
+        if not ends:
+            raise WeightsError(source, "no end-of-sequence token in tokenizer or generation config", "one of them to name it")
+        self.end_ids: list[int] = ends
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer in training: the tokenizer's own, where it has one."""
+        return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.end_ids[0]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids (...,) -> embeddings (..., D)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def forward(self, embeddings: Tensor, mask: Tensor, last: int) -> Tensor:
+        """Next-token logits at the last positions only, by the model's own head code.
+
+        Args:
+            embeddings: (B, L, D), padded on the left.
+            mask: (B, L) bool, true where a position is real.
+            last: U, how many positions at the end are projected to the vocabulary.
+
+        Returns:
+            (B, U, V).
+        """
+        return self.model(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            position_ids=positions(mask),
+            logits_to_keep=last,
+            use_cache=False,
+        ).logits
+
+    def generate(self, embeddings: Tensor, mask: Tensor, **options: Any) -> Tensor:
+        """Generate through transformers' ``generate``: (B, L, D), padded on the left -> new token ids (B, U)."""
+        with torch.inference_mode():
+            return self.model.generate(
+                inputs_embeds=embeddings,
+                attention_mask=mask.long(),
+                eos_token_id=self.end_ids,
+                pad_token_id=self.end_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id,
+                **options,
+            )
+
+    def wrap(self, instruction: str) -> tuple[list[int], list[int]]:
+        """Token ids before and after the speech, from the chat template.
+
+        The instruction is the system message (or, where the template knows no such role, the beginning of the user's), the
+        speech is the user's message. Without a template it is "instruction, speech, newline". The text is tokenized in two
+        parts, exactly as it stands around the speech, in training as in inference.
+        """
+        template = self.tokenizer.chat_template
+        if template is None:
+            text = f"{instruction}\n{SPEECH_MARK}\n"
+        else:
+            text = self._render(
+                [{"role": "system", "content": instruction}, {"role": "user", "content": SPEECH_MARK}],
+                [{"role": "user", "content": f"{instruction}\n{SPEECH_MARK}"}],
+            )
+        before, _, after = text.partition(SPEECH_MARK)
+        return self.encode(before), self.encode(after)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens in it recognised and none added."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
+
+    def _render(self, *conversations: list[dict[str, str]]) -> str:
+        """The first conversation that the template accepts, rendered up to where the answer begins; thinking switched off."""
+        from jinja2 import TemplateError
+
+        for conversation in conversations:
+            try:
+                text: str = self.tokenizer.apply_chat_template(
+                    conversation, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                )
+            except TemplateError:
+                continue
+            if SPEECH_MARK in text:
+                return text
+        raise WeightsError(self.source, "a chat template that takes neither a system nor a user message", "one that does")
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position ids (B, L) that count real positions only, so that padding on the left changes nothing."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)

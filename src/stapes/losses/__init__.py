@@ -1,0 +1,1 @@
+"""Training losses, and the modules that some of them bring along."""

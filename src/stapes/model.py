@@ -1,0 +1,178 @@
+"""The whole flow in one file, differentiable: features -> encoder -> adapter -> splice into the prompt -> LLM.
+
+    waveform --encoder--> frames --adapter--> embeddings --[CTC head: compress]--> speech
+    [prompt before] [speech] [prompt after] [answer] --LLM--> loss on the answer, or the answer itself
+
+Speech is spliced in by concatenation, row by row, so that the number of embeddings may depend on what was said. Batches are
+padded on the left: the answers end together, only their positions are projected to the vocabulary, and training sees exactly
+the prefix that generation starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stapes import lora
+from stapes.adapters import ADAPTERS, Adapter
+from stapes.encoders import ENCODERS, Encoder
+from stapes.llms import LLM, LLMS
+from stapes.losses.ctc import CTCHead
+from stapes.losses.next_token import next_token
+from stapes.tasks import TASKS, Task
+from stapes.text.pieces import PieceVocabulary
+from stapes.types import Audio, Padded
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What the adapter side makes of a batch.
+
+    Attributes:
+        embeddings: (B, K, D) or, compressed, (B, R, D): what the LLM reads.
+        uncompressed: (B, K, D): what the adapter gave.
+        log_probs: (B, K, 1 + P) of the CTC head; None without one.
+    """
+
+    embeddings: Padded
+    uncompressed: Padded
+    log_probs: Tensor | None
+
+
+class SpeechLLM(nn.Module):
+    """A speech encoder and an LLM, connected by an adapter.
+
+    Args:
+        encoder: waveforms -> frames.
+        adapter: frames -> embeddings in the LLM's space.
+        llm: embeddings -> text.
+        task: its instruction goes into the prompt.
+        pieces: the small vocabulary of the CTC head; None for a model without one.
+        compress: let the CTC head compress the speech before the LLM reads it.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        adapter: Adapter,
+        llm: LLM,
+        task: Task,
+        pieces: PieceVocabulary | None = None,
+        compress: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.adapter, self.llm, self.task = encoder, adapter, llm, task
+        self.pieces, self.compress = pieces, compress
+        self.ctc = None if pieces is None else CTCHead(llm.embed(torch.tensor(pieces.ids)))
+        before, after = llm.wrap(task.instruction)
+        self.register_buffer("before", torch.tensor(before), persistent=False)
+        self.register_buffer("after", torch.tensor(after), persistent=False)
+
+    @classmethod
+    def build(
+        cls,
+        encoder: Mapping[str, Any],
+        adapter: Mapping[str, Any],
+        llm: Mapping[str, Any],
+        task: Mapping[str, Any],
+        ctc: Mapping[str, Any] | None = None,
+        llm_lora: Mapping[str, Any] | None = None,
+    ) -> SpeechLLM:
+        """Assemble a model from the sections of a recipe; sizes are derived here and nowhere else.
+
+        Nothing is trainable afterwards: a training stage says what is (``lora.set_trainable``).
+
+        Raises:
+            RecipeError: an unknown component or option.
+            WeightsError: pretrained weights cannot be had.
+        """
+        built_encoder: Encoder = ENCODERS.build(encoder)
+        built_llm: LLM = LLMS.build(llm)
+        built_adapter = ADAPTERS.build(
+            adapter,
+            encoder_dim=built_encoder.dim,
+            llm_dim=built_llm.dim,
+            seconds_per_frame=built_encoder.seconds_per_frame,
+        )
+        pieces = PieceVocabulary(built_llm.tokenizer, ctc["merges"]) if ctc else None
+        compress = bool(ctc and ctc["compress"])
+        model = cls(built_encoder, built_adapter, built_llm, TASKS.build(task), pieces, compress)
+        if llm_lora:
+            lora.add(built_llm.model, **llm_lora)
+        lora.set_trainable(model, ())
+        return model.eval()
+
+    def speech(self, frames: Padded) -> Speech:
+        """Frames (B, T, E) -> what the LLM reads."""
+        embeddings = self.adapter(frames)
+        if self.ctc is None:
+            return Speech(embeddings, embeddings, None)
+        # In float32 also under autocast: logits are large, and which of two labels leads decides what is kept.
+        with torch.autocast(embeddings.values.device.type, enabled=False):
+            embeddings = embeddings.to(dtype=torch.float32)
+            log_probs = self.ctc.log_probs(embeddings)
+            return Speech(self.ctc.compress(embeddings, log_probs) if self.compress else embeddings, embeddings, log_probs)
+
+    def heard(self, speech: Speech) -> list[str | None]:
+        """What the CTC head alone hears, greedily; None for each utterance without one."""
+        if self.ctc is None or self.pieces is None or speech.log_probs is None:
+            return [None] * len(speech.uncompressed.lengths)
+        best = self.ctc.best_pieces(speech.log_probs, speech.uncompressed.lengths)
+        return [self.pieces.decode(pieces) for pieces in best]
+
+    def splice(self, speech: Padded, answers: Sequence[Sequence[int]] | None = None) -> tuple[Tensor, Tensor]:
+        """Put speech, prompt and (in training) answers in a row.
+
+        Args:
+            speech: (B, K, D).
+            answers: token ids of each answer; its last token is predicted and not read.
+
+        Returns:
+            Embeddings (B, L, D), padded on the left, and their mask (B, L).
+        """
+        before, after = self.llm.embed(self.before), self.llm.embed(self.after)
+        rows = []
+        for index, sound in enumerate(speech.rows()):
+            answer = [] if answers is None else answers[index][:-1]
+            read = self.llm.embed(torch.tensor(answer, dtype=torch.long, device=before.device))
+            rows.append(torch.cat([before, sound.to(before.dtype), after, read]))
+        spliced = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
+        lengths = torch.tensor([len(row) for row in rows], device=spliced.device)
+        mask = torch.arange(spliced.shape[1], device=spliced.device) >= spliced.shape[1] - lengths[:, None]
+        return spliced, mask
+
+    def logits(self, speech: Padded, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Logits (B, U, V) at the answers' positions only, and the targets (B, U), aligned on the right, -1 where there is none."""
+        embeddings, mask = self.splice(speech, answers)
+        most = max(len(answer) for answer in answers)
+        targets = torch.tensor([[-1] * (most - len(answer)) + list(answer) for answer in answers], device=embeddings.device)
+        return self.llm(embeddings, mask, most), targets
+
+    def forward(self, frames: Padded, answers: Sequence[Sequence[int]], weights: Mapping[str, float]) -> dict[str, Tensor]:
+        """Losses of a batch, each a sum over its target tokens (next token) or pieces (CTC).
+
+        Args:
+            frames: (B, T, E) from the encoder or its cache.
+            answers: token ids of each target, as ``answer`` makes them.
+            weights: names of the losses wanted ("next_token", "ctc"); what is not asked for is not computed.
+        """
+        speech = self.speech(frames)
+        losses = {}
+        if "ctc" in weights and self.ctc is not None and self.pieces is not None and speech.log_probs is not None:
+            targets = [self.pieces.of_tokens(answer) for answer in answers]
+            losses["ctc"] = self.ctc.loss(speech.log_probs, speech.uncompressed.lengths, targets)
+        if "next_token" in weights:
+            losses["next_token"] = next_token(*self.logits(speech.embeddings, answers))
+        return losses
+
+    def answer(self, text: str) -> list[int]:
+        """Token ids of a target text: a space before every word, the first included, and the end token."""
+        return [*self.llm.encode(f" {text}" if text else ""), self.llm.end_id]
+
+    def encode(self, audio: Audio) -> Padded:
+        """Waveforms -> frames, by the encoder."""
+        return self.encoder(audio)

@@ -1,0 +1,1 @@
+"""Training: one loop, the stages that run through it, and its optimiser."""

@@ -1,0 +1,264 @@
+"""One training stage, readable from top to bottom.
+
+A step takes a group of micro-batches, spread over the processes. Each loss is a sum over its targets, divided by their number
+in the whole group, so that neither accumulation nor the number of processes changes what is optimised. The batches of an epoch
+are a function of seed and epoch, and the state of everything else random is saved with the weights: a run that was killed goes
+on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from stapes import checkpoint, lora
+from stapes.data.loader import Batch, TrainingData
+from stapes.errors import CheckpointError, RecipeError, TrainingError
+from stapes.model import SpeechLLM
+from stapes.recipe import Recipe, Stage
+from stapes.training import optim
+from stapes.training.display import Display
+from stapes.training.validation import Validation
+from stapes.types import Utterance
+
+STATE, LOG = "state.pt", "metrics.jsonl"
+Group = list[list[Utterance]]  # the micro-batches of one step, over all processes
+
+
+@dataclass
+class Loop:
+    """Trains one stage of a recipe.
+
+    Attributes:
+        model: starts as the last stage left it, and ends as this one's result.
+        data: the mixture.
+        validation: what checkpoints are chosen on; None keeps the last one.
+        recipe, stage: resolved.
+        folder: of this stage: ``state.pt`` to go on from, the best model, ``last/``, ``metrics.jsonl``.
+        engine: devices, processes, precision.
+        display: what the user sees.
+    """
+
+    model: SpeechLLM
+    data: TrainingData
+    validation: Validation | None
+    recipe: Recipe
+    stage: Stage
+    folder: Path
+    engine: Accelerator
+    display: Display
+    best: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Train to the end of the stage, from where ``folder`` says it stands."""
+        stage, engine = self.stage, self.engine
+        torch.manual_seed(stage.seed + engine.process_index)
+        lora.set_trainable(self.model, stage.trainable)
+        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.model.to(engine.device)
+        self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
+        self.optimizer = optim.optimizer(self.model, stage)
+        self.schedule = optim.schedule(self.optimizer, stage, self.steps)
+        self.average = optim.Average(checkpoint.trained_state(self.model), stage.average_decay) if stage.average_decay else None
+        model = engine.prepare_model(self.model)
+        step = self._resume()
+        with self.display.stage(self.model, stage.name, step, self.steps), (self.folder / LOG).open("a") as log:
+            for group, batches in self._groups(step):
+                started = time.monotonic()
+                losses = self._step(model, group, batches)
+                step += 1
+                seconds = sum(row.duration for rows in group for row in rows)
+                record: dict[str, Any] = {"stage": stage.name, "step": step, **losses}
+                self.display.step(step, losses, seconds / (time.monotonic() - started))
+                if self.validation is not None and (step % stage.evaluate_every == 0 or step == self.steps):
+                    record["evaluation"] = self._evaluate(step)
+                if engine.is_main_process:
+                    log.write(json.dumps(record) + "\n")
+                    log.flush()
+                if step % stage.save_every == 0 or step == self.steps:
+                    self._save(step)
+        self._finish()
+
+    # -- a step --------------------------------------------------------------------------------------------------------
+
+    def _step(self, model: torch.nn.Module, group: Group, batches: list[Batch]) -> dict[str, float]:
+        """Forward, backward and update; returns each loss per target over the whole group."""
+        engine, weights = self.engine, self.stage.losses
+        self.model.train()
+        self.model.encoder.eval()
+        targets = self._target_counts(group)
+        sums = {name: torch.zeros((), device=engine.device) for name in weights}
+        for number, batch in enumerate(batches):
+            answers = [self._answer(row) for row in batch.utterances]
+            waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
+            with waiting:
+                with engine.autocast():
+                    losses = model(batch.frames.to(engine.device), answers, weights)
+                loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
+                self._check(loss, batch)
+                engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
+            for name in weights:
+                sums[name] += losses[name].detach()
+        norm = engine.clip_grad_norm_(self.trainable, self.stage.clip_norm)
+        rate = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(checkpoint.trained_state(self.model))
+        per_target = {name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()}
+        return per_target | {"gradient_norm": float(norm), "learning_rate": rate}
+
+    def _answer(self, row: Utterance) -> list[int]:
+        return self.model.answer(self.model.task.target(row))
+
+    def _target_counts(self, group: Group) -> dict[str, int]:
+        """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
+        answers = [self._answer(row) for rows in group for row in rows]
+        counts = {"next_token": sum(map(len, answers)), "ctc": 0}
+        if self.model.pieces is not None:
+            counts["ctc"] = sum(len(self.model.pieces.of_tokens(answer)) for answer in answers)
+        return {name: max(1, count) for name, count in counts.items()}
+
+    def _check(self, loss: Tensor, batch: Batch) -> None:
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"stage {self.stage.name}",
+                f"the loss is {float(loss)} in the batch of {', '.join(row.id for row in batch.utterances)}",
+                "a number",
+                "look at these utterances, or lower the learning rate",
+            )
+
+    # -- which batches -------------------------------------------------------------------------------------------------
+
+    def _plan(self, epoch: int) -> list[Group]:
+        """The groups of an epoch; the last one is filled up from the first, so that nothing is left out."""
+        world = self.engine.num_processes
+        size = max(self.stage.accumulation, world)
+        if size % world:
+            raise RecipeError("train.accumulation", f"{size} with {world} processes", f"a multiple of {world}")
+        micro = self.data.epoch(self.stage.seed, epoch, self.stage.batch_seconds)
+        return [[micro[(first + offset) % len(micro)] for offset in range(size)] for first in range(0, len(micro), size)]
+
+    def _steps_of(self, epochs: float) -> int:
+        """Steps in a number of epochs; part of an epoch counts in proportion."""
+        whole, part = divmod(epochs, 1)
+        counts = [len(self._plan(epoch)) for epoch in range(int(whole) + (part > 0))]
+        return max(1, sum(counts[: int(whole)]) + (round(part * counts[-1]) if part else 0))
+
+    def _groups(self, start: int) -> Iterator[tuple[Group, list[Batch]]]:
+        """The groups from step ``start`` to the last, each with this process's share of its batches, read."""
+        done = 0
+        for epoch in itertools.count():
+            groups = self._plan(epoch)[: self.steps - done]
+            todo = groups[max(0, start - done) :]
+            mine = [rows for group in todo for rows in group[self.engine.process_index :: self.engine.num_processes]]
+            batches = self.data.batches(mine, self.stage.seed, epoch)
+            for group in todo:
+                yield group, list(itertools.islice(batches, len(group) // self.engine.num_processes))
+            done += len(groups)
+            if done >= self.steps:
+                return
+
+    # -- evaluation and checkpoints ------------------------------------------------------------------------------------
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        """Score the averaged weights on the main process, and keep them if they are the best so far."""
+        scores: dict[str, float] = {}
+        if self.engine.is_main_process and self.validation is not None:
+            with self._result_weights():
+                scores = self.validation.scores(self.model.eval(), self.stage, self.recipe.decoding)
+                if not self.best or scores[self.validation.criterion(self.stage)] <= self.best["score"]:
+                    self.best = {"score": scores[self.validation.criterion(self.stage)], "step": step}
+                    checkpoint.save(self.model, self.folder, self.recipe, checkpoint.trained_state(self.model))
+            self.display.evaluation(step, scores, is_best=self.best["step"] == step)
+        self.engine.wait_for_everyone()
+        return scores
+
+    @contextlib.contextmanager
+    def _result_weights(self) -> Iterator[None]:
+        """The averaged weights in the model's place, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        own = {name: tensor.clone() for name, tensor in checkpoint.trained_state(self.model).items()}
+        checkpoint.load_trained(self.model, self.average.state, "average")
+        try:
+            yield
+        finally:
+            checkpoint.load_trained(self.model, own, "weights")
+
+    def _save(self, step: int) -> None:
+        """Everything that the next step depends on, written aside and then renamed."""
+        for process in range(self.engine.num_processes):
+            if process == self.engine.process_index:
+                torch.save(torch.get_rng_state(), self.folder / f"random-{process}.pt.part")
+        self.engine.wait_for_everyone()
+        if not self.engine.is_main_process:
+            return
+        state = {
+            "step": step,
+            "steps": self.steps,
+            "best": self.best,
+            "weights": checkpoint.trained_state(self.model),
+            "average": None if self.average is None else {"state": self.average.state, "steps": self.average.steps},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "random": [torch.load(self.folder / f"random-{n}.pt.part") for n in range(self.engine.num_processes)],
+        }
+        torch.save(state, self.folder / f"{STATE}.part")
+        (self.folder / f"{STATE}.part").rename(self.folder / STATE)
+        with self._result_weights():
+            checkpoint.save(self.model, self.folder / "last", self.recipe, checkpoint.trained_state(self.model))
+
+    def _resume(self) -> int:
+        """Take up ``state.pt`` if there is one; returns the step it stands at. What was logged after it is forgotten."""
+        file = self.folder / STATE
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            (self.folder / LOG).unlink(missing_ok=True)
+            return 0
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if state["steps"] != self.steps or len(state["random"]) != self.engine.num_processes:
+            raise CheckpointError(
+                file,
+                f"a stage of {state['steps']} steps on {len(state['random'])} processes",
+                f"{self.steps} steps on {self.engine.num_processes}",
+                "resume with the recipe, data and processes it began with, or choose another --run folder",
+            )
+        checkpoint.load_trained(self.model, state["weights"], file)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(self.schedule.last_epoch)
+        self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        if self.average is not None:
+            self.average.state, self.average.steps = state["average"]["state"], state["average"]["steps"]
+        torch.set_rng_state(state["random"][self.engine.process_index])
+        self.best = state["best"]
+        lines = [line for line in (self.folder / LOG).read_text().splitlines(keepends=True) if line.endswith("\n")]
+        (self.folder / LOG).write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
+        return int(state["step"])
+
+    def _finish(self) -> None:
+        """Leave the stage's result in the model: the best checkpoint, or without validation the last."""
+        self.engine.wait_for_everyone()
+        if self.validation is None and self.engine.is_main_process:
+            with self._result_weights():
+                checkpoint.save(self.model, self.folder, self.recipe, checkpoint.trained_state(self.model))
+        self.engine.wait_for_everyone()
+        from safetensors.torch import load_file
+
+        checkpoint.load_trained(self.model, load_file(self.folder / checkpoint.TENSORS), self.folder)

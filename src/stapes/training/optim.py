@@ -1,0 +1,56 @@
+"""Optimiser, learning-rate schedule and weight averaging."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stapes import lora
+from stapes.recipe import Train
+
+
+def optimizer(module: nn.Module, train: Train) -> torch.optim.AdamW:
+    """AdamW over what is trainable: one learning rate for adapter and CTC head, one for LoRA; no decay on vectors and scalars."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            rate = train.lora_learning_rate if lora.MARK in name else train.learning_rate
+            decay = train.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    listed = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+    return torch.optim.AdamW(listed, betas=(0.9, 0.98))
+
+
+def schedule(optimizer: torch.optim.Optimizer, train: Train, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then a cosine down to ``final_ratio`` of the peak at the last step."""
+
+    def factor(step: int) -> float:
+        warmup = min(train.warmup_steps, steps // 2)
+        if step < warmup:
+            return (step + 1) / warmup
+        done = (step - warmup) / max(1, steps - warmup)
+        return train.final_ratio + (1 - train.final_ratio) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+class Average:
+    """Exponential moving average of weights; its first steps average plainly, so that the start is soon forgotten.
+
+    Args:
+        state: the tensors to follow, by name.
+        decay: weight of the past at each step, at most.
+    """
+
+    def __init__(self, state: dict[str, Tensor], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def update(self, state: dict[str, Tensor]) -> None:
+        """Move towards the current weights."""
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        for name, tensor in self.state.items():
+            tensor.lerp_(state[name].to(tensor.dtype), 1 - decay)

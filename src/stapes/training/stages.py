@@ -1,0 +1,103 @@
+"""A recipe's stages in order, each from where the last one ended: ``stapes train``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from stapes import checkpoint
+from stapes.data.loader import TrainingData
+from stapes.errors import CheckpointError, RecipeError
+from stapes.recipe import Recipe
+from stapes.training.display import Display
+from stapes.training.loop import LOG, Loop
+from stapes.training.validation import Validation
+
+LISTED = 5
+
+
+def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
+    """Train a recipe into a run folder, or go on with one that was interrupted.
+
+    Args:
+        recipe: as ``recipe.load`` gives it.
+        folder: of the run; one subfolder a stage, the result on top.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        StapesError: anything wrong with recipe, data, weights or an earlier run in ``folder``.
+    """
+    recipe = checkpoint.inherit(recipe)
+    stages = recipe.resolved_stages
+    # An alignment leaves the compressor's map without a gradient, which processes must be told to expect.
+    expects_unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    precisions = {stage.precision for stage in stages}
+    if len(precisions) > 1:
+        raise RecipeError("stages", f"precisions {', '.join(sorted(precisions))}", "one for all stages")
+    engine = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if precisions == {"bf16"} else "no",
+        kwargs_handlers=[expects_unused],
+    )
+    display = Display(engine.is_main_process)
+    _claim(recipe, folder, engine)
+    display.track(folder / "tensorboard")
+    torch.manual_seed(stages[0].seed)  # of a fresh adapter
+    model = checkpoint.build(recipe)
+    _check_losses(recipe, model.ctc is not None)
+    with engine.main_process_first():
+        data = TrainingData(recipe.data, model.encoder, progress=engine.is_main_process)
+        validation = None
+        if recipe.data.dev is not None:
+            most = max(stage.evaluate_utterances for stage in stages)
+            validation = Validation.load(recipe.data.dev, most, model.encoder, recipe.data.cache)
+    _report(data, display)
+    for number, stage in enumerate(stages, 1):
+        Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display).run()
+    if engine.is_main_process:
+        checkpoint.save(model, folder, recipe, checkpoint.trained_state(model))
+        logs = [(folder / f"{number}-{stage.name}" / LOG).read_text() for number, stage in enumerate(stages, 1)]
+        (folder / LOG).write_text("".join(logs))
+    engine.wait_for_everyone()
+    return folder
+
+
+def _claim(recipe: Recipe, folder: Path, engine: Accelerator) -> None:
+    """Make the run folder this recipe's, or see that it is."""
+    mine = folder / "resuming.json"
+    if engine.is_main_process:
+        text = recipe.model_dump_json(indent=1)
+        if mine.exists() and mine.read_text() != text:
+            raise CheckpointError(
+                folder, "a run of another recipe", "a new folder, or the recipe it began with", "choose another --run"
+            )
+        if not mine.exists() and folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(folder, "not empty and not a run of `stapes train`", "a new folder", "choose another --run")
+        folder.mkdir(parents=True, exist_ok=True)
+        mine.write_text(text)
+        free = shutil.disk_usage(folder).free
+        if free < 2**30:
+            raise CheckpointError(folder, f"{free / 2**20:.0f} MB free on this disk", "at least 1 GB", "make room")
+    engine.wait_for_everyone()
+
+
+def _check_losses(recipe: Recipe, has_ctc: bool) -> None:
+    for number, stage in enumerate(recipe.resolved_stages):
+        if "ctc" in stage.losses and not has_ctc:
+            raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
+
+
+def _report(data: TrainingData, display: Display) -> None:
+    hours = sum(row.duration for row in data.utterances) / 3600
+    display.note(f"training on {len(data.utterances)} utterances, {hours:.2f} h")
+    if data.too_long:
+        ids = ", ".join(row.id for row in data.too_long[:LISTED])
+        more = ", ..." if len(data.too_long) > LISTED else ""
+        display.note(f"left out {len(data.too_long)} utterances that are too long: {ids}{more}")
