@@ -1,9 +1,9 @@
 """Run folders: what a trained model is, on disk. Loading is strict.
 
-    model.safetensors   the trained tensors only: adapter, CTC head, LoRA
-    stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
-    recipe.yaml         the resolved recipe that trained them
-    metrics.jsonl       the training's log
+model.safetensors   the trained tensors only: adapter, CTC head, LoRA
+stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
+recipe.yaml         the resolved recipe that trained them
+metrics.jsonl       the training's log
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from torch import Tensor
 
 import stapes
 from stapes import lora
-from stapes.errors import CheckpointError
+from stapes.errors import CheckpointError, RecipeError
 from stapes.model import SpeechLLM
-from stapes.recipe import Decoding, Recipe
+from stapes.recipe import Decoding, Recipe, Train
 
 FORMAT = 1
 TENSORS, DESCRIPTION, RECIPE = "model.safetensors", "stapes.json", "recipe.yaml"
+FILES = (TENSORS, DESCRIPTION, RECIPE)  # what a hub has to have of a model
 MODELS = Path(__file__).parent / "models"
 
 
@@ -74,20 +75,31 @@ def build(recipe: Recipe) -> SpeechLLM:
 
 
 def inherit(recipe: Recipe) -> Recipe:
-    """A recipe with everything that its ``init`` model says in its stead: components and decoding.
+    """A recipe with what its ``init`` model says: components, decoding, and how its last stage trained, unless said otherwise.
 
     Raises:
-        RecipeError, CheckpointError: the model cannot be found.
+        RecipeError: the recipe names components of its own.
+        CheckpointError: the model cannot be found.
     """
     if recipe.init is None:
         return recipe
     parent = Recipe.model_validate(read_description(find(recipe.init))["recipe"])
-    components = {name: getattr(parent, name) for name in ("encoder", "adapter", "llm", "task", "ctc", "lora")}
-    decoding = parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))
-    return recipe.model_copy(update={**components, "decoding": decoding})
+    names = ("encoder", "adapter", "llm", "task", "ctc", "lora")
+    for name in names:
+        if name in recipe.model_fields_set:
+            raise RecipeError(f"{name}", f"given together with init: {recipe.init}", "one of them", f"remove {name} or init")
+    learned = parent.resolved_stages[-1].model_dump(exclude={"name", "steps", "epochs", "seed"})
+    said = recipe.train.model_dump(exclude_unset=True)
+    return recipe.model_copy(
+        update={name: getattr(parent, name) for name in names}
+        | {"train": Train(**learned | said)}
+        | {"decoding": parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))}
+    )
 
 
-def save(model: SpeechLLM, folder: Path, recipe: Recipe, state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
+def save(
+    model: SpeechLLM, folder: Path, recipe: Recipe, state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> None:
     """Write a run folder.
 
     Args:
@@ -149,7 +161,10 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
     prompt = {"before": model.before.tolist(), "after": model.after.tolist()}
     if prompt != description["prompt"]:
         raise CheckpointError(
-            folder / DESCRIPTION, "this tokenizer renders another prompt", "the one of training", "use the LLM's own tokenizer files"
+            folder / DESCRIPTION,
+            "this tokenizer renders another prompt",
+            "the one of training",
+            "use the LLM's own tokenizer files",
         )
     try:
         state = load_file(folder / TENSORS)
@@ -173,9 +188,10 @@ def find(name: str | Path) -> Path:
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
         from stapes import hub
 
-        return hub.snapshot(str(name), [TENSORS, DESCRIPTION, RECIPE])
+        return hub.snapshot(str(name), FILES)
     shipped = sorted(path.parent.name for path in MODELS.glob(f"*/{DESCRIPTION}"))
-    raise CheckpointError(name, "no such model", "a run folder, a hub id (owner/name) or " + " or ".join(shipped or ["(none shipped)"]))
+    known = ", ".join(shipped) or "none in this installation"
+    raise CheckpointError(name, "no such model", f"a run folder, a hub id (owner/name) or a shipped model ({known})")
 
 
 def read_description(folder: Path) -> dict[str, Any]:

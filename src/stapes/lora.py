@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -52,7 +51,10 @@ def add(
 @contextlib.contextmanager
 def disabled(module: nn.Module) -> Iterator[None]:
     """The base model, while the context lasts."""
-    layers: list[Any] = [part for part in module.modules() if hasattr(part, "enable_adapters")]
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [part for part in module.modules() if isinstance(part, BaseTunerLayer)]
+    trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -60,6 +62,8 @@ def disabled(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+        for parameter, wanted in trainable:  # peft makes what it switches on trainable
+            parameter.requires_grad_(wanted)
 
 
 def set_trainable(module: nn.Module, names: Sequence[str]) -> None:

@@ -55,6 +55,9 @@ class SpeechLLM(nn.Module):
         compress: let the CTC head compress the speech before the LLM reads it.
     """
 
+    before: Tensor
+    after: Tensor
+
     def __init__(
         self,
         encoder: Encoder,
@@ -106,6 +109,11 @@ class SpeechLLM(nn.Module):
         lora.set_trainable(model, ())
         return model.eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.before.device
+
     def speech(self, frames: Padded) -> Speech:
         """Frames (B, T, E) -> what the LLM reads."""
         embeddings = self.adapter(frames)
@@ -146,11 +154,13 @@ class SpeechLLM(nn.Module):
         return spliced, mask
 
     def logits(self, speech: Padded, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Logits (B, U, V) at the answers' positions only, and the targets (B, U), aligned on the right, -1 where there is none."""
+        """Logits (n, V) at the answers' positions only and the n target tokens (n,), utterance by utterance."""
         embeddings, mask = self.splice(speech, answers)
-        most = max(len(answer) for answer in answers)
-        targets = torch.tensor([[-1] * (most - len(answer)) + list(answer) for answer in answers], device=embeddings.device)
-        return self.llm(embeddings, mask, most), targets
+        lengths = torch.tensor([len(answer) for answer in answers], device=embeddings.device)
+        most = int(lengths.max())
+        wanted = torch.arange(most, device=embeddings.device) >= most - lengths[:, None]
+        targets = torch.tensor([token for answer in answers for token in answer], device=embeddings.device)
+        return self.llm(embeddings, mask, wanted), targets
 
     def forward(self, frames: Padded, answers: Sequence[Sequence[int]], weights: Mapping[str, float]) -> dict[str, Tensor]:
         """Losses of a batch, each a sum over its target tokens (next token) or pieces (CTC).
@@ -174,5 +184,5 @@ class SpeechLLM(nn.Module):
         return [*self.llm.encode(f" {text}" if text else ""), self.llm.end_id]
 
     def encode(self, audio: Audio) -> Padded:
-        """Waveforms -> frames, by the encoder."""
-        return self.encoder(audio)
+        """Waveforms -> frames by the encoder, in float32 whatever it computes in, as the adapter expects them."""
+        return self.encoder(audio).to(dtype=torch.float32)

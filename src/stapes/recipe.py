@@ -231,17 +231,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a recipe that comes with the package.
         overrides: "section.key=value" each, the value in YAML.
 
     Raises:
         RecipeError: file, key, what was found, and the nearest name.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise RecipeError(path, "no such recipe", fix="`stapes ls` lists the ones that come with the package")
+    path = find(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
         raise RecipeError(path, f"not YAML: {error}") from error
     if not isinstance(values, dict):
@@ -249,6 +247,29 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(values, override)
     return parse(values, str(path))
+
+
+def find(name: str | Path) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the package.
+
+    Raises:
+        RecipeError: it is neither; names the nearest.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = shipped()
+    found = known.get(str(name).removesuffix(".yaml"))
+    if found is None:
+        raise RecipeError(name, "no such recipe", "a YAML file or a recipe of the package", nearest(Path(name).stem, known))
+    return found
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name: from the wheel, or from the checkout that the package lies in."""
+    for folder in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes"):
+        if folder.is_dir():
+            return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    return {}
 
 
 def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -289,7 +310,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         for part in path:
             target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
-        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, _Loader)
         target[int(last) if isinstance(target, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise RecipeError(f"--set {override}", f"it leads nowhere ({error})", "section.key=value") from error

@@ -1,5 +1,7 @@
 import io
+import os
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,15 @@ def test_file_object_that_cannot_seek(wav, chirp):
             return self.content.readinto(buffer)
 
     assert np.array_equal(read(Pipe()), chirp())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_named_pipe(wav, tmp_path, chirp):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(wav.read_bytes()))
+    writer.start()
+    assert np.array_equal(read(tmp_path / "pipe"), chirp())
+    writer.join()
 
 
 def test_array_at_16_khz_comes_back_unchanged(chirp):
@@ -207,3 +218,11 @@ def test_resampling_keeps_what_fits_and_removes_what_does_not():
 @pytest.mark.parametrize("rate", [8000, 11_025, 15_999, 44_100, 96_000])
 def test_resampled_length(rate):
     assert len(resample(np.ones(12_345, np.float32), rate, 16_000)) == -(-12_345 * 16_000 // rate)
+
+
+def test_a_rate_without_common_divisor_is_quick_and_right():
+    time = np.arange(99_991) / 99_991
+    found = resample(np.sin(2 * np.pi * 440 * time).astype(np.float32), 99_991, 16_000)
+    assert len(found) == pytest.approx(16_000, abs=1)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / 16_000)
+    assert np.abs(found - expected)[400:-400].max() < 2e-3

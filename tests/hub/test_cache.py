@@ -47,6 +47,9 @@ def test_staged_replaces_the_target_only_on_success(tmp_path: Path):
         raise KeyError
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
     assert (target / "new").exists()
+    with staged(target) as folder:
+        (folder / "newer").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["newer"]
 
 
 def test_staged_removes_what_an_interrupted_run_left_and_nothing_else(tmp_path: Path):

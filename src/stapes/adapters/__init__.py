@@ -1,4 +1,4 @@
-"""Adapters: encoder frames -> embeddings that the LLM reads. One file an adapter; the table below is how a recipe finds them."""
+"""Adapters: encoder frames -> embeddings that the LLM reads. One file an adapter; a recipe finds them by the table below."""
 
 from stapes.adapters.base import Adapter as Adapter
 from stapes.registry import Table

@@ -13,6 +13,8 @@ are our choice (two convolutions of stride 2: 50 -> 12.5 embeddings a second).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ class Conv1dMLP(Adapter):
         super().__init__()
         self.norm = nn.LayerNorm(encoder_dim)
         widths = [encoder_dim, *[dim] * convs]
-        self.convs = nn.ModuleList(StridedConv(a, b, kernel, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(StridedConv(a, b, kernel, 2) for a, b in pairwise(widths))
         self.mlp_norm = nn.LayerNorm(widths[-1])
         self.hidden = nn.Linear(widths[-1], hidden_dim)
         self.out = nn.Linear(hidden_dim, llm_dim)

@@ -14,6 +14,8 @@ the layers that start as the identity.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from stapes.adapters.base import Adapter
@@ -53,7 +55,7 @@ class Conv1dTransformer(Adapter):
         super().__init__()
         self.norm = nn.LayerNorm(encoder_dim)
         widths = [encoder_dim, *[dim] * convs]
-        self.convs = nn.ModuleList(StridedConv(a, b, kernel, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(StridedConv(a, b, kernel, 2) for a, b in pairwise(widths))
         self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads, ffn_dim, dropout, start_at_zero) for _ in range(layers))
         self.out_norm = nn.LayerNorm(widths[-1])
         self.out = nn.Linear(widths[-1], llm_dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,8 +38,8 @@ def read(
     """Read a sound as mono float32 at 16 kHz.
 
     Files are decoded by libsndfile, or by FFmpeg where that fails (m4a, mp4, webm and others). Channels are averaged, none is
-    dropped. Integers are scaled by their range. Only the wanted stretch is decoded where the format allows it (all but MP3
-    and bare streams).
+    dropped; of several tracks the first is taken. Integers are scaled by their range. Of a stretch, only it is decoded where
+    the format can be entered exactly (all that libsndfile reads but MP3, and MP4); else what comes before it, too.
 
     A file that holds less than its header promises is refused. This cannot be seen where nothing is promised: MP3 without a
     Xing header, bare AAC, WAV written to a pipe, WebM of a browser's recorder, Ogg cut exactly between two pages.
@@ -99,8 +100,9 @@ def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
         return samples
     from scipy.signal import resample_poly
 
-    divisor = math.gcd(rate, to_rate)
-    up, down = to_rate // divisor, rate // divisor
+    # Exact for all rates in use. The bound is for odd ones above 20 kHz, whose filters would fill the memory.
+    ratio = Fraction(to_rate, rate).limit_denominator(20_000)
+    up, down = ratio.numerator, ratio.denominator
     return resample_poly(samples, up, down, window=_low_pass(max(up, down))).astype(np.float32, copy=False)
 
 
@@ -108,7 +110,7 @@ def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
 def _low_pass(ratio: int) -> np.ndarray:
     from scipy.signal import firwin, kaiser_beta
 
-    # 100 taps either side and 80 dB make a transition 0.1 Nyquist wide; it is centred at 0.95.
+    # 100 samples of the lower rate and 80 dB make a transition of a tenth of its Nyquist frequency, here centred at 0.95.
     return firwin(2 * 50 * ratio + 1, 0.95 / ratio, window=("kaiser", kaiser_beta(80.0))).astype(np.float32)
 
 
@@ -119,6 +121,8 @@ def _open(source: Any) -> Sound:
         try:
             if path.is_dir():
                 raise AudioError(path, "is a folder", "a sound file")
+            if path.is_fifo():  # such as /dev/stdin: can be read once only
+                return _from_bytes(str(path), path.read_bytes())
             size = path.stat().st_size
             with path.open("rb"):
                 pass
@@ -128,8 +132,10 @@ def _open(source: Any) -> Sound:
         if not size:
             raise AudioError(path, "empty file", "a sound file")
         return Sound(str(path), path)
-    name = _name(source)
-    content = source.read() if hasattr(source, "read") else source
+    return _from_bytes(_name(source), source.read() if hasattr(source, "read") else source)
+
+
+def _from_bytes(name: str, content: Any) -> Sound:
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise AudioError(name, f"gives {type(content).__name__}", "a path, bytes, a binary file or an array of samples")
     if not len(content):
@@ -195,13 +201,9 @@ def _check_reach(name: str, seconds: float, stretch: Stretch) -> None:
         raise AudioError(name, "holds no samples")
     missing = (stretch.duration or 0.0) - seconds
     if not seconds or missing > BEYOND_END_SECONDS:
-        wanted = f"a stretch from {stretch.start:.2f} s" + (
-            f" to {stretch.start + stretch.duration:.2f} s" if stretch.duration else ""
-        )
-        raise AudioError(
-            name,
-            f"{wanted} lies beyond its end at {stretch.start + seconds:.2f} s" if seconds else f"{wanted} lies beyond its end",
-        )
+        until = f" to {stretch.start + stretch.duration:.2f} s" if stretch.duration else ""
+        end = f" at {stretch.start + seconds:.2f} s" if seconds else ""
+        raise AudioError(name, f"the stretch from {stretch.start:.2f} s{until} lies beyond its end{end}")
 
 
 def _check_values(name: str, samples: np.ndarray, allow_silent: bool) -> None:

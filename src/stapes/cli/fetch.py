@@ -15,7 +15,7 @@ _HELP = "Models of Stapes (stapes-base), run folders, packs (whisper-base) or so
 
 
 def fetch(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_HELP, show_default=False)],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help=_HELP, show_default=False)],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fetch pretrained weights into the cache, so that everything else works offline.

@@ -110,7 +110,13 @@ class CTCPrefixProcessor(LogitsProcessor):
     """
 
     def __init__(
-        self, scorer: CTCPrefixScorer, pieces: PieceVocabulary, weight: float, end_ids: list[int], beams: int, candidates: int = 20
+        self,
+        scorer: CTCPrefixScorer,
+        pieces: PieceVocabulary,
+        weight: float,
+        end_ids: list[int],
+        beams: int,
+        candidates: int = 20,
     ) -> None:
         self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
         self.beams, self.candidates = beams, candidates

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,18 +12,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer
 from stapes.model import SpeechLLM
+from stapes.recipe import Decoding
 from stapes.types import Padded
-
-
-class Options(Protocol):
-    """What decoding needs to know; ``recipe.Decoding`` has it."""
-
-    beams: int
-    ctc_weight: float
-    no_repeat_ngram: int
-    length_penalty: float
-    tokens_per_second: float
-    tokens_spare: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ class _Cap(LogitsProcessor):
         return scores
 
 
-def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options: Options) -> list[Hypothesis]:
+def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options: Decoding) -> list[Hypothesis]:
     """Decode a batch.
 
     Args:

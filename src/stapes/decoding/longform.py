@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from stapes.audio import segment
-from stapes.decoding.generate import Hypothesis, Options, generate
+from stapes.decoding.generate import Hypothesis, generate
 from stapes.model import SpeechLLM
+from stapes.recipe import Decoding
 from stapes.types import SAMPLE_RATE_HZ, Audio
 
 BATCH_SECONDS = 120.0
@@ -60,7 +61,7 @@ class _Stretch:
 def recognise(
     model: SpeechLLM,
     sounds: Sequence[np.ndarray],
-    options: Options,
+    options: Decoding,
     batch_seconds: float = BATCH_SECONDS,
     on_progress: Callable[[float], None] | None = None,
 ) -> list[Transcript]:
@@ -75,7 +76,7 @@ def recognise(
     """
     stretches = [stretch for index, samples in enumerate(sounds) for stretch in _cut(index, samples, model.encoder.max_seconds)]
     results: dict[int, Hypothesis] = {}
-    device = model.before.device
+    device = model.device
     for batch in batches([stretch.seconds for stretch in stretches], batch_seconds, model.encoder.padding_is_safe):
         audio = Audio.from_arrays([stretches[index].samples for index in batch]).to(device)
         with torch.inference_mode():

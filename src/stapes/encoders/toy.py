@@ -27,7 +27,7 @@ class ToyEncoder(Encoder):
     def __init__(self, dim: int = 16) -> None:
         super().__init__()
         self.dim = dim
-        self.digest = f"toy-{dim}"
+        self.source = self.digest = f"toy-{dim}"
         # A parameter-free module has no device of its own; this buffer carries it and is no part of any checkpoint.
         self.register_buffer("taper", torch.hann_window(FRAME_SAMPLES), persistent=False)
 

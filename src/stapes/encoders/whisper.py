@@ -12,7 +12,7 @@ The forward pass is our own over the checkpoint's modules: transformers' refuses
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +40,13 @@ class WhisperEncoder(Encoder):
 
     seconds_per_frame = FRAME_SAMPLES / SAMPLE_RATE_HZ
     max_seconds = WINDOW_SECONDS
+    encoder: Any  # transformers' module, whose parts are called one by one
+    mel_filters: Tensor
+    taper: Tensor
 
-    def __init__(self, weights: str | Sequence[str] = "hf:openai/whisper-base", window: Literal["none", "30s"] = "none") -> None:
+    def __init__(
+        self, weights: str | Sequence[str] = "hf:openai/whisper-base", window: Literal["none", "30s"] = "none"
+    ) -> None:
         super().__init__()
         if window not in ("none", "30s"):
             raise RecipeError("encoder.window", repr(window), "none or 30s")
@@ -92,7 +97,7 @@ class WhisperEncoder(Encoder):
         return (torch.maximum(mel, peak - 8.0) + 4.0) / 4.0
 
 
-def _layer(layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+def _layer(layer: Any, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     """One pre-norm Transformer layer of Whisper: (B, T, E) -> (B, T, E); mask (B, 1, 1, T) true where a key is real."""
     attention = layer.self_attn
     normed = layer.self_attn_layer_norm(hidden)

@@ -55,7 +55,7 @@ def probe(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> P
 
 def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
     samples = torch.zeros(1, max(1, int(min(seconds, model.encoder.max_seconds) * SAMPLE_RATE_HZ)))
-    audio = Audio(samples, torch.tensor([samples.shape[1]])).to(model.before.device)
+    audio = Audio(samples, torch.tensor([samples.shape[1]])).to(model.device)
     with torch.inference_mode():
         return model.encode(audio).rows()[0]
 
@@ -64,7 +64,7 @@ def _loss_per_token(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[
     total = 0.0
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
-            frames = Padded.from_rows([row.to(model.before.device) for row in rows[start : start + BATCH]])
+            frames = Padded.from_rows([row.to(model.device) for row in rows[start : start + BATCH]])
             speech = model.speech(frames).embeddings
             total += float(next_token(*model.logits(speech, answers[start : start + BATCH])))
     return total / sum(map(len, answers))

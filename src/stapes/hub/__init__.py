@@ -7,18 +7,21 @@ them is installed, imported or executed.
 
 ``digest`` says whether two copies are the same weights, whatever file and precision they came in.
 
-**Is ``hf:openai/whisper-base`` the same as ``pack:whisper-base``?** Yes, by arithmetic. OpenAI published float16; the hub's
-copy is float32, 4 bytes for each of 72,593,920 parameters. The pack is what CTranslate2's converter made of the hub's copy with
-``--quantization float16`` (Systran/faster-whisper-base says so, and the pack has its sha256): the same cast of each tensor that
-``digest`` applies, so the digest of the hub's copy is the pack's. The chain hub -> cast -> pack also loses nothing of what
-OpenAI published: for tiny.en, where OpenAI's own file is at hand, all tensors of the two are identical bit for bit (tested).
-The hub's SmolLM2 is bfloat16 and never was 4-bit: another base than the pack, with another digest.
+**Is ``hf:openai/whisper-base`` the same as ``pack:whisper-base``?** Yes, by arithmetic; the hub itself was not downloaded. The
+pack is faster-whisper-base (it has its sha256), which by its model card is the hub's openai/whisper-base put through the
+CTranslate2 converter with ``--quantization float16``: the cast that ``digest`` applies to each tensor. So the digest of the
+hub's copy is the pack's, whether it is stored as float32 or float16. Nor does that chain lose anything of what OpenAI
+published: for tiny.en,
+where OpenAI's own float16 file is at hand, all 167 tensors of the two are identical bit for bit (tested), and opening a pack as
+float32 leaves the digest as it is (tested). A bfloat16 copy would differ. The hub's SmolLM2 never was 4-bit: another base than
+the pack, with another digest.
 """
 
 from stapes.hub.cache import cache_folder
 from stapes.hub.digest import digest
 from stapes.hub.fetch import fetch_pack
+from stapes.hub.huggingface import snapshot
 from stapes.hub.sources import Weights, resolve
 from stapes.hub.table import Pack, Row, available, packs
 
-__all__ = ["Pack", "Row", "Weights", "available", "cache_folder", "digest", "fetch_pack", "packs", "resolve"]
+__all__ = ["Pack", "Row", "Weights", "available", "cache_folder", "digest", "fetch_pack", "packs", "resolve", "snapshot"]

@@ -21,7 +21,7 @@ from stapes.hub.cache import cache_folder, staged
 from stapes.hub.digest import file_sha256
 from stapes.hub.table import Package
 
-INDEX_SECONDS = 12
+INDEX_SECONDS = 10
 _DEFAULTS = {"PIP_DEFAULT_TIMEOUT": "15", "PIP_RETRIES": "2"}
 _NO_ANSWER = re.compile(r"connection broken by|Could not fetch URL|Max retries exceeded|ReadTimeoutError|ProxyError")
 _NO_INDEX = "the package index does not answer (see pip's index and proxy settings)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stapes.errors import WeightsError
 
@@ -40,7 +40,7 @@ def fetch_hf(name: str, *, progress: bool = True) -> tuple[Path, str]:
     """
     repository, _, revision = name.partition("@")
     where = f"hf:{name}"
-    cached = _cached(repository, revision)
+    cached = _cached(repository, revision, "config.json")
     if cached and not missing_from(cached) and any((cached / file).exists() for file in _BESIDE):
         return cached, cached.name
     from huggingface_hub import HfApi, constants, snapshot_download
@@ -59,6 +59,45 @@ def fetch_hf(name: str, *, progress: bool = True) -> tuple[Path, str]:
     return Path(found), Path(found).name
 
 
+def snapshot(name: str, files: Sequence[str], **options: Any) -> Path:
+    """Have some files of a hub's repository on this machine: from the local cache if they are there, else from the hub.
+
+    Args:
+        name: ``owner/name`` or ``owner/name@revision``.
+        files: paths in the repository.
+        **options: ``token``, ``cache_dir``, ``force_download``, ``local_files_only``, as the hub's client takes them; with any
+            of them the client is asked even where the files are in the cache.
+
+    Returns:
+        The folder that holds them.
+
+    Raises:
+        WeightsError: as in ``fetch_hf``, or the repository lacks one of the files.
+    """
+    repository, _, revision = name.partition("@")
+    where = f"hf:{name}"
+    cached = None if options else _cached(repository, revision, files[0])
+    if cached and all((cached / file).is_file() for file in files):
+        return cached
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(where, "not in the local cache, and HF_HUB_OFFLINE is set", fix="unset it")
+    if not options.get("local_files_only"):
+        api = HfApi(token=options.get("token"))
+        info = _ask(where, lambda: api.model_info(repository, revision=revision or None, timeout=PROBE_SECONDS))
+        there = {sibling.rfilename for sibling in info.siblings or []}
+        if missing := [file for file in files if file not in there]:
+            raise WeightsError(where, f"the repository has no {', '.join(missing)}", "a model of Stapes")
+    try:
+        found = snapshot_download(
+            repository, revision=revision or None, allow_patterns=list(files), etag_timeout=PROBE_SECONDS, **options
+        )
+    except Exception as error:  # the client lets errors of several libraries through
+        raise WeightsError(where, f"the download broke off ({_one_line(error)})", fix="run it again") from error
+    return Path(found)
+
+
 def missing_from(folder: Path) -> str:
     """The first file that a model in transformers' layout needs and ``folder`` lacks; empty if nothing is missing."""
     if not (folder / "config.json").is_file():
@@ -73,13 +112,13 @@ def missing_from(folder: Path) -> str:
     return _WEIGHTS[0]
 
 
-def _cached(repository: str, revision: str) -> Path | None:
-    """The snapshot of a revision in the client's cache, if there is one."""
+def _cached(repository: str, revision: str, file: str) -> Path | None:
+    """The snapshot of a revision in the client's cache, if it is there with ``file``."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+        found = try_to_load_from_cache(repository, file, revision=revision or None)
     except HFValidationError as error:
         raise WeightsError(f"hf:{repository}", "not a name of a model", "hf:owner/name[@revision]") from error
     return Path(found).parent if isinstance(found, str) else None

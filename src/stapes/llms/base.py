@@ -50,24 +50,36 @@ class LLM(nn.Module):
         """Token ids (...,) -> embeddings (..., D)."""
         return self.model.get_input_embeddings()(ids)
 
-    def forward(self, embeddings: Tensor, mask: Tensor, last: int) -> Tensor:
-        """Next-token logits at the last positions only, by the model's own head code.
+    def forward(self, embeddings: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Next-token logits at the wanted positions only, by the model's own head code.
+
+        Everything that the model does after its output layer (scaling, soft-capping) is done by the model; the hook only
+        picks the positions that enter that layer.
 
         Args:
             embeddings: (B, L, D), padded on the left.
             mask: (B, L) bool, true where a position is real.
-            last: U, how many positions at the end are projected to the vocabulary.
+            wanted: (B, U) bool, of the last U positions, true where logits are wanted; n in all.
 
         Returns:
-            (B, U, V).
+            (n, V), in the order of ``wanted``'s true entries.
         """
-        return self.model(
-            inputs_embeds=embeddings,
-            attention_mask=mask.long(),
-            position_ids=positions(mask),
-            logits_to_keep=last,
-            use_cache=False,
-        ).logits
+
+        def pick(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+            return (arguments[0][wanted][None],)
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            logits: Tensor = self.model(
+                inputs_embeds=embeddings,
+                attention_mask=mask.long(),
+                position_ids=positions(mask),
+                logits_to_keep=wanted.shape[1],
+                use_cache=False,
+            ).logits
+        finally:
+            hook.remove()
+        return logits[0]
 
     def generate(self, embeddings: Tensor, mask: Tensor, **options: Any) -> Tensor:
         """Generate through transformers' ``generate``: (B, L, D), padded on the left -> new token ids (B, U)."""

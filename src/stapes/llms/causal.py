@@ -12,7 +12,7 @@ class CausalLLM(LLM):
     """``AutoModelForCausalLM`` with its tokenizer and chat template.
 
     Args:
-        weights: sources tried in order (``pack:smollm2-135m-instruct``, ``hf:HuggingFaceTB/SmolLM2-135M-Instruct``, ``path:...``).
+        weights: sources tried in order (``pack:smollm2-135m-instruct``, ``hf:owner/name``, ``path:...``).
     """
 
     def __init__(self, weights: str | Sequence[str] = "hf:HuggingFaceTB/SmolLM2-135M-Instruct") -> None:

@@ -51,7 +51,8 @@ def _tokenizer():  # type: ignore[no-untyped-def]
 
     special = ["<end>", "<pad>", "<s>", "<u>", "<a>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("t", "h"), ("th", "e"), ("i", "n"), ("a", "n"), ("an", "d"), ("e", "r"), *(("Ġ", c) for c in string.ascii_lowercase)]
+    merges = [("t", "h"), ("th", "e"), ("i", "n"), ("a", "n"), ("an", "d"), ("e", "r")]
+    merges += [("Ġ", letter) for letter in string.ascii_lowercase]  # a word's beginning
     words = [*special, *alphabet, *("".join(pair) for pair in merges)]
     core = Tokenizer(models.BPE(vocab={word: index for index, word in enumerate(words)}, merges=merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

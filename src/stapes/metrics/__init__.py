@@ -1,0 +1,1 @@
+"""Metrics: (references, hypotheses) -> a score with its parts, interval and signature."""

@@ -1,0 +1,1 @@
+"""Text: normalisers, and the small pieces of an LLM's vocabulary."""

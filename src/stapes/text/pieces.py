@@ -34,7 +34,8 @@ class PieceVocabulary:
     def __init__(self, tokenizer: Any, merges: int) -> None:
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         if model["type"] != "BPE" or not model["merges"]:
-            raise RecipeError("ctc.pieces", f"the LLM's tokenizer is {model['type']}", "a byte-pair tokenizer", "leave `ctc` out")
+            kind = model["type"]
+            raise RecipeError("ctc.merges", f"the LLM's tokenizer is {kind}", "a byte-pair tokenizer", "leave `ctc` out")
         self.tokenizer, self.merges = tokenizer, merges
         vocabulary: dict[str, int] = model["vocab"]
         self._parts: dict[int, tuple[int, int]] = {}
@@ -46,9 +47,7 @@ class PieceVocabulary:
         kept = {"".join(pair if isinstance(pair, list) else pair.split(" ")) for pair in model["merges"][:merges]}
         special = set(tokenizer.all_special_ids)
         self.ids = sorted(
-            token
-            for name, token in vocabulary.items()
-            if token not in special and (name in kept or token not in self._parts)
+            token for name, token in vocabulary.items() if token not in special and (name in kept or token not in self._parts)
         )
         self._number = {token: number for number, token in enumerate(self.ids)}
         for token in self.ids:

@@ -84,8 +84,9 @@ class Display:
             gap = min(scores["loss_other_audio"], scores["loss_silence"]) - scores["loss_right_audio"]
             if gap < LISTENS_NATS:
                 self.console.print(
-                    f"[bold red]warning[/]: the model does not listen: the right audio makes the transcripts only {gap:.2f} nats "
-                    "per token likelier than other audio or silence; align the adapter first (a stage with losses: {ctc: 1.0})",
+                    "[bold red]warning[/]: the model does not listen: the right audio makes the transcripts only "
+                    f"{gap:.2f} nats per token likelier than other audio or silence; align the adapter first "
+                    "(a stage with losses: {ctc: 1.0})",
                     soft_wrap=True,
                 )
 

@@ -116,8 +116,8 @@ class Loop:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(checkpoint.trained_state(self.model))
-        per_target = {name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()}
-        return per_target | {"gradient_norm": float(norm), "learning_rate": rate}
+        per_target: dict[str, float] = {name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()}
+        return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
 
     def _answer(self, row: Utterance) -> list[int]:
         return self.model.answer(self.model.task.target(row))

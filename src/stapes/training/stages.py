@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from stapes import checkpoint
+from stapes import checkpoint, memory
 from stapes.data.loader import TrainingData
 from stapes.errors import CheckpointError, RecipeError
 from stapes.recipe import Recipe
@@ -36,6 +36,8 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     """
     recipe = checkpoint.inherit(recipe)
     stages = recipe.resolved_stages
+    if device == "cpu" or not torch.cuda.is_available():
+        memory.keep()
     # An alignment leaves the compressor's map without a gradient, which processes must be told to expect.
     expects_unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     precisions = {stage.precision for stage in stages}

@@ -84,4 +84,4 @@ class Validation:
 
     def _frames(self, model: SpeechLLM, row: Utterance) -> torch.Tensor:
         found = self.cache.get(row) if self.cache is not None else encode(model.encoder, [row]).rows()[0]
-        return found.to(model.before.device)
+        return found.to(model.device)

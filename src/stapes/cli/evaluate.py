@@ -1,0 +1,98 @@
+"""``stapes evaluate``: a model against a manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stapes.cli import options
+from stapes.errors import DataError
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)],
+    data: Annotated[Path, typer.Option("--data", "-d", help="A manifest (`stapes prepare`).", show_default=False)],
+    task: options.Task = "asr",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of the manifest.")] = None,
+    as_json: options.AsJson = False,
+    normaliser: Annotated[
+        str | None,
+        typer.Option(help="slue, whisper-en, whisper-basic or none. (default: that of the model's task)", show_default=False),
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch_seconds: options.BatchSeconds = 120.0,
+    beams: options.Beams = None,
+    ctc_weight: options.CTCWeight = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for predictions.jsonl and scores.json. (default: evaluation-DATA in a run folder, else none)",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score a model: WER and CER with their errors, 95 % intervals and a signature that says how they were measured.
+
+    Sound goes the way it goes in `stapes transcribe`, long audio included. Nothing is left out: an utterance whose sound
+    cannot be read is reported and counts as one in which nothing was heard, and the exit status is 2.
+
+    Examples:
+
+    \b
+      stapes evaluate stapes-base --data data/slue/dev.jsonl
+          a table of scores, and the utterances with most errors
+    \b
+      stapes evaluate runs/mine --data my/dev.jsonl --json > scores.json
+          one JSON object on standard output; predictions in runs/mine/evaluation-dev/
+    \b
+      stapes evaluate stapes-base --data dev.jsonl --limit 100 --beams 4 --output results/beam4
+          the first hundred utterances, by beam search; predictions.jsonl and scores.json in results/beam4
+    """
+    from stapes.data.manifest import read_manifest
+    from stapes.evaluation.report import report
+
+    utterances = read_manifest(data)[:limit]
+    folder = output or _beside(model, data)
+    if folder is not None:
+        _make(folder)
+    with options.only_results_on_stdout():
+        loaded = options.load_model(model, device, dtype, task, beams, ctc_weight)
+        with options.Bar("evaluating", sum(utterance.duration for utterance in utterances), quiet) as bar:
+            found = loaded.evaluate(
+                utterances,
+                normaliser=normaliser,
+                batch_seconds=batch_seconds,
+                on_progress=bar.advance,
+                on_unreadable=lambda error: options.warn(f"error: {error}"),
+            )
+    if as_json:
+        typer.echo(json.dumps(found.scores))
+    else:
+        from rich.console import Console
+
+        Console().print(report(found, f"{loaded.name} on {data}"))
+    if folder is not None:
+        found.save(folder)
+        options.warn(f"predictions and scores: {folder}")
+    if "unreadable" in found.scores:
+        raise typer.Exit(2)
+
+
+def _beside(model: str, data: Path) -> Path | None:
+    """Where results go if nothing is said: into a run folder of the user's; nowhere for shipped models and hub ids."""
+    return Path(model) / f"evaluation-{data.stem}" if (Path(model) / "stapes.json").is_file() else None
+
+
+def _make(folder: Path) -> None:
+    """Have the folder before the work begins, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(folder, f"cannot be made ({error.strerror})", fix="choose another --output") from error

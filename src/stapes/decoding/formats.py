@@ -1,0 +1,83 @@
+"""Transcripts as text, JSON and subtitles (SubRip ``.srt``, WebVTT ``.vtt``).
+
+JSON has the segments as they were decoded. As a subtitle a segment of 25 seconds could not be read: one that holds more text
+than a cue is divided into cues, and its time among them in proportion to their characters, which is close and not exact.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict
+
+from stapes.decoding.longform import TimedText, Transcript
+from stapes.errors import RecipeError
+from stapes.registry import nearest
+
+LINE_CHARACTERS, CUE_LINES = 42, 2  # what television has settled on
+
+
+def render(transcript: Transcript, form: str, name: str = "") -> str:
+    """A transcript as text, without a newline at its end.
+
+    Args:
+        transcript: of one sound.
+        form: "text", "json", "srt" or "vtt".
+        name: of the sound; JSON has it as "file".
+
+    Raises:
+        RecipeError: there is no such format.
+    """
+    if form not in FORMATS:
+        raise RecipeError("format", f"unknown format '{form}'", fix=nearest(form, FORMATS))
+    return FORMATS[form](transcript, name)
+
+
+def _text(transcript: Transcript, name: str) -> str:
+    return transcript.text
+
+
+def _json(transcript: Transcript, name: str) -> str:
+    segments = [{**asdict(part), "start": round(part.start, 3), "end": round(part.end, 3)} for part in transcript.segments]
+    return json.dumps(
+        {"file": name, "text": transcript.text, "segments": segments, "capped": transcript.capped}, ensure_ascii=False
+    )
+
+
+def _srt(transcript: Transcript, name: str) -> str:
+    cues = enumerate(_cues(transcript), 1)
+    return "\n\n".join(f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{cue.text}" for number, cue in cues)
+
+
+def _vtt(transcript: Transcript, name: str) -> str:
+    cues = [
+        f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{html.escape(cue.text, quote=False)}" for cue in _cues(transcript)
+    ]
+    return "\n\n".join(["WEBVTT", *cues])
+
+
+def _cues(transcript: Transcript) -> list[TimedText]:
+    """The segments as cues of at most two lines; a segment without text has none."""
+    cues = []
+    for segment in transcript.segments:
+        lines = textwrap.wrap(segment.text, LINE_CHARACTERS, break_on_hyphens=False)
+        texts = ["\n".join(lines[first : first + CUE_LINES]) for first in range(0, len(lines), CUE_LINES)]
+        seconds_per_character = (segment.end - segment.start) / max(1, sum(map(len, texts)))
+        start = segment.start
+        for text in texts:
+            end = start + len(text) * seconds_per_character
+            cues.append(TimedText(start, end, text))
+            start = end
+    return cues
+
+
+def _time(seconds: float, point: str) -> str:
+    """HH:MM:SS and milliseconds."""
+    whole, milliseconds = divmod(round(1000 * seconds), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{milliseconds:03}"
+
+
+FORMATS: dict[str, Callable[[Transcript, str], str]] = {"text": _text, "json": _json, "srt": _srt, "vtt": _vtt}
+SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}

@@ -1,0 +1,198 @@
+"""Every adapter in the table, with each way of setting it up, keeps the promises; broken ones are caught."""
+
+from collections.abc import Callable
+from typing import Any
+
+import contract
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stapes.adapters import ADAPTERS, Adapter
+from stapes.adapters.conv1d_mlp import Conv1dMLP
+from stapes.adapters.conv1d_transformer import Conv1dTransformer
+from stapes.adapters.pool_linear import PoolLinear
+from stapes.adapters.stack_mlp import StackMLP
+from stapes.types import Padded
+
+SMALL = {"dim": 16, "hidden_dim": 24}
+LAYERS = {"dim": 16, "heads": 2, "ffn_dim": 24}
+# Options of each adapter that are worth a run of their own. One that is not named here runs with its defaults.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "pool_linear": [{}, {"embeddings_per_second": 12.5}, {"embeddings": 7}],
+    "stack_mlp": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24}, {"stride": 1, "hidden_dim": 24}],
+    "conv1d_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
+    "conv1d_transformer": [LAYERS, LAYERS | {"start_at_zero": False, "dropout": 0.1}, LAYERS | {"convs": 1, "layers": 1, "kernel": 3}],
+}
+CASES = [
+    pytest.param({"name": name} | options, id=" ".join([name, *(f"{key}={value}" for key, value in options.items())]))
+    for name in ADAPTERS
+    for options in VARIANTS.get(name, [{}])
+]
+
+
+def build(config: dict[str, Any]) -> Adapter:
+    return ADAPTERS.build(
+        config,
+        encoder_dim=contract.ENCODER_DIM,
+        llm_dim=contract.LLM_DIM,
+        seconds_per_frame=contract.SECONDS_PER_FRAME,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def test_every_variant_is_of_a_member():
+    assert set(VARIANTS) <= set(ADAPTERS)
+
+
+@pytest.mark.parametrize("check", contract.ADAPTER_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("config", CASES)
+@torch.no_grad()
+def test_adapter(config: dict[str, Any], check: Callable[[Adapter], None]):
+    check(contract.awake(build(config)))
+
+
+@pytest.mark.parametrize("check", contract.FACTORY_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("config", CASES)
+def test_fresh_adapter(config: dict[str, Any], check: Callable[[Callable[[], Adapter]], None]):
+    check(lambda: build(config))
+
+
+# -- mutants: what has gone wrong in systems of this kind, each caught by the check that is named ----------------------
+
+
+class DropsRemainder(StackMLP):
+    """Throws away the frames that do not fill a group."""
+
+    def forward(self, frames: Padded) -> Padded:
+        whole = max(self.stride, int(frames.lengths.max()) // self.stride * self.stride)
+        return super().forward(Padded(frames.values[:, :whole], frames.lengths.clamp(max=whole)))
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths // self.stride).clamp(min=1)
+
+
+class AttendsToPadding(Conv1dTransformer):
+    """Its layers do not know which steps are real."""
+
+    def forward(self, frames: Padded) -> Padded:
+        hidden = Padded(self.norm(frames.zero_padding().values), frames.lengths)
+        for conv in self.convs:
+            hidden = conv(hidden)
+        everything = Padded(hidden.values, torch.full_like(hidden.lengths, hidden.values.shape[1]))
+        for layer in self.layers:
+            everything = layer(everything)
+        return Padded(self.out(self.out_norm(everything.values)), hidden.lengths).zero_padding()
+
+
+class ConvolvesPadding(Conv1dMLP):
+    """Zeroes the padding once, but the first convolution's bias fills it again for the second one to read."""
+
+    def forward(self, frames: Padded) -> Padded:
+        values = Padded(self.norm(frames.zero_padding().values), frames.lengths).zero_padding().values
+        for conv in self.convs:
+            values = F.gelu(conv.conv(values.mT).mT)
+        values = self.out(F.gelu(self.hidden(self.mlp_norm(values))))
+        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+
+
+class PoolsPadding(PoolLinear):
+    """Pools the padded batch instead of each utterance."""
+
+    def forward(self, frames: Padded) -> Padded:
+        lengths = self.output_lengths(frames.lengths)
+        values = F.adaptive_avg_pool1d(frames.zero_padding().values.mT, int(lengths.max())).mT
+        return Padded(self.linear(self.norm(values)), lengths).zero_padding()
+
+
+class RoundsDown(Conv1dMLP):
+    """Says floor(T / 4) where ceil(T / 4) embeddings are made."""
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths // 4).clamp(min=1)
+
+
+class TrustsPadding(StackMLP):
+    """Takes for granted that the padding of its input is zero."""
+
+    def forward(self, frames: Padded) -> Padded:
+        values = F.pad(frames.values, (0, 0, 0, -frames.values.shape[1] % self.stride))
+        values = self.out(F.relu(self.hidden(values.unflatten(1, (-1, self.stride)).flatten(2))))
+        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+
+
+class LeavesBiasInPadding(StackMLP):
+    """Forgets that the last layer's bias fills the padding."""
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values + ~found.mask[:, :, None] * self.out.bias, found.lengths)
+
+
+class AlwaysDrops(StackMLP):
+    """Drops out at inference, too."""
+
+    def forward(self, frames: Padded) -> Padded:
+        return super().forward(Padded(F.dropout(frames.values, 0.1), frames.lengths))
+
+
+class HidesState(StackMLP):
+    """Keeps something random that no checkpoint carries."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_buffer("gain", torch.rand(contract.LLM_DIM), persistent=False)
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values * self.gain, found.lengths)
+
+
+class IdleParameter(StackMLP):
+    """Declares a parameter that nothing uses."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.idle = nn.Parameter(torch.zeros(3))
+
+
+class CountsInBfloat16(Conv1dTransformer):
+    """Adds positions that are counted in the precision of the weights: beyond 256, neighbours share one."""
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        steps = torch.arange(found.values.shape[1]).to(self.out.weight.dtype)
+        return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
+
+
+MUTANTS = [
+    (DropsRemainder, {"stride": 3, "hidden_dim": 24}, contract.every_frame_is_heard),
+    (AttendsToPadding, LAYERS, contract.same_in_a_batch),
+    (ConvolvesPadding, SMALL, contract.same_in_a_batch),
+    (PoolsPadding, {"seconds_per_frame": contract.SECONDS_PER_FRAME}, contract.same_in_a_batch),
+    (RoundsDown, SMALL, contract.lengths_are_exact),
+    (TrustsPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_is_inert),
+    (AlwaysDrops, {"stride": 3, "hidden_dim": 24}, contract.is_deterministic),
+    (LeavesBiasInPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_comes_out_zero),
+    (CountsInBfloat16, LAYERS, contract.half_precision_is_close),
+    (HidesState, {"stride": 3, "hidden_dim": 24}, contract.state_is_whole),
+    (IdleParameter, {"stride": 3, "hidden_dim": 24}, contract.every_parameter_learns),
+]
+
+
+@pytest.mark.parametrize(("mutant", "options", "check"), MUTANTS, ids=lambda part: getattr(part, "__name__", ""))
+def test_mutant_is_caught(mutant: type[Adapter], options: dict[str, Any], check: Callable[..., None]):
+    def make() -> Adapter:
+        return mutant(contract.ENCODER_DIM, contract.LLM_DIM, **options)
+
+    with pytest.raises(AssertionError):
+        check(make if check in contract.FACTORY_CHECKS else contract.awake(make()))
+
+
+def test_every_check_has_caught_a_mutant():
+    assert {check for *_, check in MUTANTS} == {*contract.ADAPTER_CHECKS, *contract.FACTORY_CHECKS}

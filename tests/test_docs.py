@@ -1,0 +1,176 @@
+"""What the documentation says can be done can be done: commands exist and run, links lead somewhere, the tree is the tree."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+import typer
+import yaml
+
+from stapes import recipe
+from stapes.cli.main import app
+from stapes.data.manifest import UtteranceLine, read_manifest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:
+    return [text for page in pages for found, text in BLOCK.findall(page.read_text()) if found == language]
+
+
+def commands(pages: list[Path] = PAGES) -> Iterator[list[str]]:
+    """Each command line of the pages' shell blocks, a pipe's parts apart, without what the shell does with its output."""
+    for line in "".join(blocks("sh", pages)).splitlines():
+        for part in line.partition("#")[0].split("|"):
+            if words := shlex.split(part.partition(">")[0]):
+                yield words
+
+
+def the_command(words: list[str]) -> str:
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "stapes"], ids=the_command)
+def test_a_stapes_command_takes_what_the_page_gives_it(words: list[str]):
+    group = typer.main.get_command(app)
+    assert words[1] in group.commands  # type: ignore[attr-defined]
+    command = group.commands[words[1]]  # type: ignore[attr-defined]
+    command.make_parser(command.make_context(words[1], [], resilient_parsing=True)).parse_args(words[2:])
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] != "stapes"], ids=the_command)
+def test_any_other_command_is_there(words: list[str]):
+    match words:
+        case ["make", *targets]:
+            known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+            assert {target for target in targets if "=" not in target} <= set(known)
+        case ["python", script, *arguments]:
+            known = re.findall(r'"(--[\w-]+)"', (ROOT / script).read_text())
+            assert {argument for argument in arguments if argument.startswith("--")} <= set(known)
+        case [tool, *_] if tool.startswith(".venv/bin/"):
+            development = (ROOT / "pyproject.toml").read_text()
+            assert f'"{Path(tool).name}>=' in development
+        case _:
+            assert words[0] in ("source", "ffmpeg")
+
+
+def test_links_lead_somewhere():
+    broken = [
+        (page.name, link)
+        for page in PAGES
+        for link in LINK.findall(page.read_text())
+        if not link.startswith("http") and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_recipes_in_the_text_are_recipes(text: str):
+    recipe.parse(yaml.load(text, recipe._Loader))
+
+
+def test_the_manifest_line_in_the_text_is_one():
+    lines = "".join(blocks("json")).splitlines()
+    assert lines
+    for line in lines:
+        UtteranceLine.model_validate_json(line)
+
+
+def test_the_tree_in_the_text_is_the_tree():
+    """Every module of src/stapes is named in the line of its folder, and no folder or top module that is not there."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    tree = next(text for _, text in BLOCK.findall(page) if text.startswith("src/stapes/\n")).partition("\nrecipes/")[0]
+    entries = re.findall(r"^ {2,4}([\w.]+/?) +((?:.*\n(?: {17,}.*\n)*))", tree + "\n", flags=re.MULTILINE)
+    described = {name.rstrip("/"): re.sub(r"\([^)]*\)", "", text) for name, text in entries}
+    package = ROOT / "src/stapes"
+    folders = {path.parent for path in package.glob("*/**/*.py")}
+    for folder in sorted(folders):
+        for module in folder.glob("*.py"):
+            if module.stem != "__init__":
+                assert re.search(rf"\b{module.stem}\b", described[folder.name]), module
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert set(described) == modules | {folder.name for folder in folders} | {"models"}
+
+
+# -- the examples of the README, on a model that needs no weights ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """A user's folder: recordings with transcripts beside them, and a small model called stapes-base."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "recordings").mkdir()
+    for found in read_manifest(examples):
+        samples, rate = soundfile.read(found.audio)
+        for half in (0, 1):
+            name = folder / "recordings" / f"{found.id}-{half}"
+            soundfile.write(name.with_suffix(".wav"), samples[half * len(samples) // 2 :], rate)
+            name.with_suffix(".txt").write_text(f"{found.text.capitalize()}.\n")
+    for name in ("talk.m4a", "a.wav", "b.mp3"):  # what is inside decides, not the name
+        shutil.copy(next((folder / "recordings").glob("*.wav")), folder / name)
+    run(folder, ["stapes", "train", "toy", "--set", f"data.train={examples}", "--set", "train.steps=2", "--run", "stapes-base"])
+    return folder
+
+
+def run(folder: Path, words: list[str], **environment: str) -> str:
+    """Run a command in ``folder``; its standard output."""
+    program = [sys.executable, "-m", "stapes.cli.main", *words[1:]] if words[0] == "stapes" else words
+    settings = os.environ | {"STAPES_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"} | environment
+    result = subprocess.run(program, cwd=folder, env=settings, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def section() -> Callable[[str], str]:
+    """section(heading): that part of the README."""
+
+    def find(heading: str) -> str:
+        return (ROOT / "README.md").read_text().partition(f"## {heading}")[2].partition("\n## ")[0]
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def adapted(desk: Path, section: Callable[[str], str]) -> list[str]:
+    """The four commands of "your own data", run; with 2 steps in place of 150."""
+    text = section("Your own data")
+    (written,) = (block for language, block in BLOCK.findall(text) if language == "yaml")
+    assert len(written.splitlines()) == 3
+    (desk / "my.yaml").write_text(written.replace("steps: 150", "steps: 2"))
+    (script,) = (block for language, block in BLOCK.findall(text) if language == "sh")
+    lines = [shlex.split(line, comments=True) for line in script.splitlines()]
+    assert [words[1] for words in lines] == ["prepare", "evaluate", "train", "evaluate"]
+    return [run(desk, words) for words in lines]
+
+
+def test_four_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk: Path):
+    prepared, before, _, after = adapted
+    assert [line.rpartition(": ")[2].split()[0] for line in prepared.splitlines()] == ["9", "1"]
+    assert "WER" in before.upper() and "WER" in after.upper()
+    resolved = json.loads((desk / "my/run/stapes.json").read_text())["recipe"]
+    assert resolved["encoder"] == {"name": "toy"} and resolved["adapter"]["name"] == "stack_mlp"
+    assert len((desk / "my/run/metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_python_of_the_text_runs(page: str, desk: Path, adapted: list[str]):
+    (script,) = blocks("python", [ROOT / page])
+    assert run(desk, [sys.executable, "-c", script]).strip()
+
+
+def test_the_probe_of_the_results_runs(desk: Path, adapted: list[str]):
+    (script,) = blocks("python", [ROOT / "docs/results.md"])
+    script = script.replace("prepared/slue-voxpopuli/tune.jsonl", "my/train.jsonl")
+    assert run(desk, [sys.executable, "-c", script]).startswith("Probe(right=")
