@@ -20,7 +20,7 @@ help:
 setup: $(VENV)/.development
 
 demo: $(VENV)/.runtime
-	@$(BIN)/stapes fetch $(MODEL)
+	@$(BIN)/stapes fetch $(MODEL) > /dev/null
 ifdef FILE
 	@$(BIN)/stapes transcribe "$(FILE)" --model $(MODEL)
 else

@@ -161,9 +161,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         "precision": stage.precision,
         "threads": torch.get_num_threads(),
         "naive_compressed": arguments.compressed,
-        "our_epoch_seconds": round(our_seconds, 2),
-        "our_cache_fill_seconds": round(data.fill_seconds, 2),
-        "naive_epoch_seconds": round(naive_seconds, 2),
+        "our_epoch_seconds": round(our_seconds, 3),
+        "our_cache_fill_seconds": round(data.fill_seconds, 3),
+        "naive_epoch_seconds": round(naive_seconds, 3),
         "ratio_with_cache_fill_over_5_epochs": round(epochs * naive_seconds / (data.fill_seconds + epochs * our_seconds), 2),
         "ratio": round(naive_seconds / our_seconds, 2),
     }

@@ -130,3 +130,32 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STAPES_CACHE", str(folder / "cache"))
         return train(recipe.load("toy", [f"data.train={examples}"]), folder / "run", "cpu")
+
+
+@pytest.fixture(scope="session")
+def tone_run(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
+    """The run folder of a model of toys, with CTC head and LoRA, that has learnt the tone language well enough to write it."""
+    from stapes import recipe
+    from stapes.training.stages import train
+
+    folder = tmp_path_factory.mktemp("tone-run")
+    layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    resolved = recipe.parse(
+        {
+            "encoder": {"name": "toy"},
+            "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 64},
+            "llm": {"name": "toy"},
+            "ctc": {"merges": 32},
+            "lora": {"rank": 16, "targets": layers},
+            "data": {"train": str(tones / "train.jsonl")},
+            "train": {"batch_seconds": 60, "learning_rate": 1e-2, "lora_learning_rate": 1e-2, "warmup_steps": 10},
+            "stages": [
+                {"name": "align", "steps": 30, "losses": {"ctc": 1.0}, "trainable": ["adapter", "ctc"]},
+                {"name": "listen", "steps": 40, "losses": {"next_token": 1.0, "ctc": 1.0}},
+            ],
+            "decoding": {"ctc_weight": 0.5},
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAPES_CACHE", str(folder / "cache"))
+        return train(resolved, folder / "run", "cpu")

@@ -117,7 +117,7 @@ def half_precision_is_close(adapter: Adapter) -> None:
 
 
 def every_parameter_learns(build: Callable[[], Adapter]) -> None:
-    """Each parameter of a fresh adapter has a gradient by the third step; one that starts at zero may hide others until then."""
+    """Each parameter of a fresh adapter has a gradient by the third step; one that starts at zero may hide others till then."""
     adapter, batch = build().train(), frames(LENGTHS)
     target = torch.randn(adapter(batch).values.shape, generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
@@ -188,7 +188,9 @@ def encoded_alike_in_a_batch(encoder: Encoder, seconds: Sequence[float] = (0.1, 
         torch.testing.assert_close(beside, alone, rtol=1e-4, atol=1e-4)
 
 
-def frame_counts_are_exact(encoder: Encoder, seconds: Sequence[float] = (0.1, 0.11, 0.62, 1.0, 1.2345, 7.7, 29.7, 30.0)) -> None:
+def frame_counts_are_exact(
+    encoder: Encoder, seconds: Sequence[float] = (0.1, 0.11, 0.62, 1.0, 1.2345, 7.7, 29.7, 30.0)
+) -> None:
     """``output_lengths`` is what comes out, at the rate that the encoder names."""
     for array, duration in zip(sounds(seconds), seconds, strict=True):
         promised = encoder.output_lengths(torch.tensor([len(array)]))

@@ -191,6 +191,19 @@ def test_a_description_of_another_kind(run: tuple[Path, SpeechLLM], change: Call
         checkpoint.load(run[0])
 
 
+@pytest.mark.parametrize("text", ["[]", "3", '"stapes"'])
+def test_a_description_that_is_no_object(run: tuple[Path, SpeechLLM], text: str):
+    (run[0] / checkpoint.DESCRIPTION).write_text(text)
+    with pytest.raises(CheckpointError, match=r"a JSON \w+, expected an object written by stapes"):
+        checkpoint.load(run[0])
+
+
+def test_a_recipe_of_another_version(run: tuple[Path, SpeechLLM]):
+    edit(run[0], lambda description: description["recipe"]["decoding"].update(temperature=0.5))
+    with pytest.raises(RecipeError, match=r"stapes\.json: decoding\.temperature: unknown key"):
+        checkpoint.load(run[0])
+
+
 @pytest.mark.parametrize("file", [checkpoint.TENSORS, checkpoint.DESCRIPTION])
 def test_a_file_cut_short(run: tuple[Path, SpeechLLM], file: str):
     whole = (run[0] / file).read_bytes()

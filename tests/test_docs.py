@@ -46,7 +46,7 @@ def test_a_stapes_command_takes_what_the_page_gives_it(words: list[str]):
     group = typer.main.get_command(app)
     assert words[1] in group.commands  # type: ignore[attr-defined]
     command = group.commands[words[1]]  # type: ignore[attr-defined]
-    command.make_parser(command.make_context(words[1], [], resilient_parsing=True)).parse_args(words[2:])
+    command.make_parser(command.context_class(command)).parse_args(words[2:])
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] != "stapes"], ids=the_command)
@@ -162,6 +162,10 @@ def test_four_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk
     resolved = json.loads((desk / "my/run/stapes.json").read_text())["recipe"]
     assert resolved["encoder"] == {"name": "toy"} and resolved["adapter"]["name"] == "stack_mlp"
     assert len((desk / "my/run/metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_recipe_can_be_checked_first(adapted: list[str], desk: Path):
+    assert "my/train.jsonl" in run(desk, ["stapes", "check", "my.yaml", "--json"])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

@@ -12,12 +12,12 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from pydantic import ValidationError
 
-from stapes import audio, checkpoint, hub
+from stapes import audio, checkpoint, hub, lora
 from stapes.audio.read import Source
 from stapes.data.manifest import read_manifest
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, recognise
 from stapes.device import place, resolve_device, resolve_dtype
-from stapes.errors import AudioError, CheckpointError, DataError, RecipeError
+from stapes.errors import AudioError, DataError, RecipeError
 from stapes.evaluation.evaluate import Evaluation, evaluate
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
@@ -216,14 +216,7 @@ class Stapes(
     # -- keeping it ----------------------------------------------------------------------------------------------------
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write a run folder (``checkpoint.py``), in float16 where that loses nothing.
-
-        Raises:
-            CheckpointError: the model was cast, so that its LoRA has lost digits.
-        """
-        if self.dtype != torch.float32:
-            fix = "load it with dtype='float32' to save it"
-            raise CheckpointError(save_directory, f"a model cast to {self.dtype}", "torch.float32", fix)
+        """Write a run folder (``checkpoint.py``), its tensors in float16 where that loses nothing."""
         state = checkpoint.trained_state(self.module)
         exact = all(torch.equal(tensor.half().float(), tensor) for tensor in state.values())
         checkpoint.save(self.module, save_directory, self.recipe, state, torch.float16 if exact else torch.float32)
@@ -283,6 +276,7 @@ class Stapes(
         module, _, _ = checkpoint.load(folder)
         name = Path(model_id).resolve().name if Path(model_id).is_dir() else model_id
         model = cls(module, recipe.model_copy(update={"decoding": chosen}), name, folder)
+        lora.merge(module.llm)
         place(module, where, precision)
         return model
 

@@ -21,7 +21,7 @@ import stapes
 from stapes import lora
 from stapes.errors import CheckpointError, RecipeError
 from stapes.model import SpeechLLM
-from stapes.recipe import Decoding, Recipe, Train
+from stapes.recipe import Decoding, Recipe, Train, parse
 
 FORMAT = 1
 TENSORS, DESCRIPTION, RECIPE = "model.safetensors", "stapes.json", "recipe.yaml"
@@ -195,11 +195,18 @@ def find(name: str | Path) -> Path:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The contents of ``stapes.json``, checked for its format."""
+    """The contents of ``stapes.json``.
+
+    Raises:
+        CheckpointError: unreadable, or of another format.
+        RecipeError: a recipe that this version does not understand.
+    """
     try:
         description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(folder / DESCRIPTION, f"unreadable ({error})", "JSON written by stapes") from error
+    if not isinstance(description, dict):
+        raise CheckpointError(folder / DESCRIPTION, f"a JSON {type(description).__name__}", "an object written by stapes")
     missing = {"format", "encoder", "llm", "prompt", "recipe"} - description.keys()
     if missing or description["format"] != FORMAT:
         raise CheckpointError(
@@ -207,6 +214,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"format {description.get('format')}" + (f", without {', '.join(sorted(missing))}" if missing else ""),
             f"format {FORMAT}",
         )
+    parse(description["recipe"], str(folder / DESCRIPTION))
     return description
 
 

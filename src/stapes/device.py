@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from stapes import lora
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.registry import nearest
@@ -49,12 +50,14 @@ def resolve_dtype(name: str | torch.dtype | None, device: torch.device) -> torch
 
 
 def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
-    """Move a model to a device, and cast its encoder and LLM (with LoRA) to a precision.
+    """Move a model to a device, and cast its encoder and LLM to a precision.
 
-    Adapter and CTC head stay float32: they are small, and which label leads by how little decides what the LLM gets to read.
-    Buffers stay as they are too: a rounded mel filter bank or rotary frequency is another model.
+    What was trained stays float32: adapter and CTC head are small, and which label leads by how little decides what the LLM
+    gets to read; LoRA is merged into the LLM before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
+    rounded mel filter bank or rotary frequency is another model.
     """
     for module in (model.encoder, model.llm):
-        for parameter in module.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for name, parameter in module.named_parameters():
+            if lora.MARK not in f".{name}":
+                parameter.data = parameter.data.to(dtype)
     model.to(device)

@@ -74,7 +74,7 @@ class Masking(Section):
     """Masks over encoder features, as SpecAugment (arXiv 1904.08779) lays them over a spectrogram.
 
     Attributes:
-        from_epoch: masks begin with this epoch (the first is 0). A fresh alignment has to break through first.
+        from_epoch: masks begin with this epoch, counted over all stages from 0. A fresh alignment has to break through first.
     """
 
     time_masks: int = Field(2, ge=0)

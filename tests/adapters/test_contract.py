@@ -23,7 +23,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pool_linear": [{}, {"embeddings_per_second": 12.5}, {"embeddings": 7}],
     "stack_mlp": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24}, {"stride": 1, "hidden_dim": 24}],
     "conv1d_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
-    "conv1d_transformer": [LAYERS, LAYERS | {"start_at_zero": False, "dropout": 0.1}, LAYERS | {"convs": 1, "layers": 1, "kernel": 3}],
+    "conv1d_transformer": [
+        LAYERS,
+        LAYERS | {"start_at_zero": False, "dropout": 0.1},
+        LAYERS | {"convs": 1, "layers": 1, "kernel": 3},
+    ],
 }
 CASES = [
     pytest.param({"name": name} | options, id=" ".join([name, *(f"{key}={value}" for key, value in options.items())]))

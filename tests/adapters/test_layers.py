@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from stapes.adapters import ADAPTERS
 from stapes.adapters.layers import StridedConv, TransformerLayer, rotate
+from stapes.errors import RecipeError
 from stapes.types import Padded
 
 erf = np.vectorize(math.erf)
@@ -80,6 +82,20 @@ def test_a_layer_that_starts_at_zero_is_the_identity():
     frames = Padded(x, torch.tensor([11]))
     assert torch.equal(TransformerLayer(16, 2, 24, 0.0)(frames).values, x)
     assert not torch.equal(TransformerLayer(16, 2, 24, 0.0, start_at_zero=False)(frames).values, x)
+
+
+@pytest.mark.parametrize("name", ["conv1d_mlp", "conv1d_transformer"])
+def test_an_even_kernel_is_an_error(name: str):
+    with pytest.raises(RecipeError, match=r"adapter\.kernel: 4, expected an odd number"):
+        ADAPTERS.build({"name": name, "kernel": 4}, encoder_dim=8, llm_dim=8, seconds_per_frame=0.02)
+
+
+def test_heads_that_do_not_fit_are_an_error():
+    for heads in (3, 16):
+        with pytest.raises(
+            RecipeError, match=rf"adapter\.heads: {heads} heads for a dim of 16, expected a dim that is a multiple"
+        ):
+            TransformerLayer(16, heads, 24, 0.0)
 
 
 def test_rotary_attention_depends_on_distance_alone():

@@ -28,7 +28,9 @@ def test_equation(stride: int, frames: int):
 
 
 @pytest.mark.parametrize(
-    ("encoder_dim", "parameters"), [(1024, 18_880_512), (1280, 21_501_952)], ids=["WavLM large, 18.88 M", "HuBERT x-large, 21.50 M"]
+    ("encoder_dim", "parameters"),
+    [(1024, 18_880_512), (1280, 21_501_952)],
+    ids=["WavLM large, 18.88 M", "HuBERT x-large, 21.50 M"],
 )
 def test_parameters_of_slam_asr(encoder_dim: int, parameters: int):
     """To Vicuna 7B's 4096 with the defaults, k = 5 and 2048 hidden."""

@@ -119,7 +119,9 @@ def test_every_token_is_scored_by_language_and_sound(llm: ToyLLM, pieces: PieceV
     """Tokens of one, two and three pieces, and the end, after nothing, after "the" and after "the" "h"."""
     log_probs, classes = heard(pieces, "the", 6)
     weight, (end,) = 0.3, llm.end_ids
-    processor = CTCPrefixProcessor(CTCPrefixScorer(log_probs, torch.tensor([6])), pieces, weight, [end], 1, candidates=len(llm.tokenizer))
+    processor = CTCPrefixProcessor(
+        CTCPrefixScorer(log_probs, torch.tensor([6])), pieces, weight, [end], 1, candidates=len(llm.tokenizer)
+    )
     scores = torch.randn(1, len(llm.tokenizer), generator=torch.Generator().manual_seed(0))
     language = scores.log_softmax(-1)[0]
     the, th, h = (llm.tokenizer.convert_tokens_to_ids(token) for token in ("the", "th", "h"))

@@ -1,5 +1,6 @@
 """Generation: what a row writes is its own business, and it ends where it has to."""
 
+import itertools
 from collections.abc import Callable
 
 import contract
@@ -27,7 +28,10 @@ def decode(model: SpeechLLM, rows: list[int], **options: object) -> list[Hypothe
     return generate(model, frames, [SECONDS[row] for row in rows], Decoding(**options))
 
 
-@pytest.mark.parametrize("options", [{}, {"beams": 3}, {"ctc_weight": 0.5}, {"beams": 3, "ctc_weight": 0.5}, {"no_repeat_ngram": 2}])
+WAYS = [{}, {"beams": 3}, {"ctc_weight": 0.5}, {"beams": 3, "ctc_weight": 0.5}, {"no_repeat_ngram": 2}]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
 def test_alone_and_in_a_batch(model: SpeechLLM, options: dict[str, float]):
     together = decode(model, [0, 1, 2], **options)
     assert together == [decode(model, [row], **options)[0] for row in range(3)]
@@ -58,7 +62,7 @@ def test_no_ngram_comes_twice(model: SpeechLLM):
     """Also without input ids, as speech goes in."""
 
     def repeated(tokens: list[int]) -> bool:
-        pairs = list(zip(tokens, tokens[1:], strict=False))
+        pairs = list(itertools.pairwise(tokens))
         return len(set(pairs)) < len(pairs)
 
     long = {"tokens_per_second": 100}

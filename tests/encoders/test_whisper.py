@@ -39,7 +39,9 @@ def test_the_window_of_30_s_is_what_transformers_computes(tiny_whisper: Path, se
 @torch.inference_mode()
 def test_without_a_window_a_full_one_is_the_same(tiny_whisper: Path):
     (array,) = contract.sounds([29.8])
-    none, full = (WhisperEncoder(f"path:{tiny_whisper}", window=window)(Audio.from_arrays([array])) for window in ("none", "30s"))
+    none, full = (
+        WhisperEncoder(f"path:{tiny_whisper}", window=window)(Audio.from_arrays([array])) for window in ("none", "30s")
+    )
     torch.testing.assert_close(none.values, full.values, rtol=1e-4, atol=1e-4)
 
 

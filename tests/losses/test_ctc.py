@@ -100,7 +100,7 @@ def test_greedy_merges_repeats_and_drops_blanks(head: CTCHead):
 
 
 def test_compression_by_hand(head: CTCHead):
-    """Two runs of one label with a blank between, and a blank that is not sure: three runs of 2, 1 and 1 steps, then one more."""
+    """Two runs of one label with a blank between, and a blank that is not sure: runs of 2, 1 and 1 steps, then one more."""
     log_probs, lengths = log_probs_of(
         [[0.1, 0.8], [0.2, 0.7], [0.95, 0.01], [0.3, 0.6], [0.8, 0.1], [0.95, 0.01], [0.1, 0.1, 0.7]],
     )

@@ -1,5 +1,6 @@
 """Every token falls apart into pieces, the same ones that byte-pair encoding with fewer merges would have made."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def by_merging(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     """Byte-pair encoding of a word: the pair of lowest rank is merged, the leftmost first, until none is left."""
     parts = list(word)
     while len(parts) > 1:
-        rank, place = min((ranks.get(pair, len(ranks)), i) for i, pair in enumerate(zip(parts, parts[1:], strict=False)))
+        rank, place = min((ranks.get(pair, len(ranks)), i) for i, pair in enumerate(itertools.pairwise(parts)))
         if rank == len(ranks):
             break
         parts[place : place + 2] = [parts[place] + parts[place + 1]]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stapes.errors import RecipeError
 from stapes.types import Padded
 
 
@@ -20,10 +21,15 @@ class StridedConv(nn.Module):
         out_dim: C.
         kernel: width in frames, odd.
         stride: frames per output.
+
+    Raises:
+        RecipeError: an even kernel, which would leave a frame too many at the end.
     """
 
     def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int) -> None:
         super().__init__()
+        if kernel % 2 == 0:
+            raise RecipeError("adapter.kernel", f"{kernel}", "an odd number")
         self.stride = stride
         self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, padding=kernel // 2)
 
@@ -47,10 +53,15 @@ class TransformerLayer(nn.Module):
         dropout: after attention and feed-forward.
         start_at_zero: let both branches start as the identity. A fresh CTC alignment then leaves its blank plateau at once,
             which layers started the usual way do not (docs/results.md).
+
+    Raises:
+        RecipeError: ``dim`` cannot be shared out among the heads in pairs, which rotary positions turn.
     """
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float, start_at_zero: bool = True) -> None:
         super().__init__()
+        if dim % (2 * heads):
+            raise RecipeError("adapter.heads", f"{heads} heads for a dim of {dim}", "a dim that is a multiple of 2 x heads")
         self.heads = heads
         self.attention_norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)

@@ -35,10 +35,12 @@ def check(
     """
     from stapes import checkpoint
     from stapes import recipe as recipes
+    from stapes.training.stages import validate
 
     options.silence_libraries()
     with options.only_results_on_stdout():
         resolved = checkpoint.inherit(recipes.load(recipe, settings or []))
+        validate(resolved)
         facts = _facts(resolved)
     if as_json:
         typer.echo(json.dumps(facts))

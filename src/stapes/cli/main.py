@@ -7,6 +7,7 @@ Commands import what they need when they run, so that ``stapes --help`` does not
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +69,7 @@ def commands(
     """
 
 
-for _command, _summary in {
+_COMMANDS: dict[Callable[..., None], str] = {
     transcribe: "Sound to text, JSON or subtitles.",
     evaluate: "Score a model on a manifest.",
     train: "Train a recipe into a run folder.",
@@ -76,7 +77,8 @@ for _command, _summary in {
     prepare: "Turn a corpus or a folder of recordings into manifests.",
     fetch: "Fetch pretrained weights into the cache.",
     ls: "List models, recipes, weights and components.",
-}.items():
+}
+for _command, _summary in _COMMANDS.items():
     app.command(short_help=_summary)(_command)
 
 

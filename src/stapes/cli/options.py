@@ -46,8 +46,10 @@ def load_model(name: str, device: str, dtype: str, task: str, beams: int | None,
         StapesError: there is none, it does not fit, or it was not trained for ``task``.
     """
     import stapes
+    from stapes import memory
 
     silence_libraries()
+    memory.keep()
     model = stapes.load(name, device, dtype, beams=beams, ctc_weight=ctc_weight)
     model.check_task(task)
     return model
@@ -88,14 +90,13 @@ class Bar:
 
         console = Console(stderr=True)
         text = TextColumn("{task.description}")
-        # Rich would send what is printed meanwhile to its own console, stderr, and results belong on stdout.
+        # Rich puts lines that are printed meanwhile above the bar, on its own console: right for stderr, wrong for results.
         self._bar = Progress(
             *(text, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
             console=console,
             disable=quiet or not console.is_terminal,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,
         )
         self._task = self._bar.add_task(what, total=total)
 

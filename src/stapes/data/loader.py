@@ -90,15 +90,18 @@ class TrainingData:
             order = generator(seed, epoch, "mixture", number).permutation(len(rows))
             whole, part = divmod(weight, 1)
             drawn += rows * int(whole) + [rows[index] for index in sorted(order[: round(part * len(rows))])]
+        if len(drawn) == 1:
+            return [drawn]  # lhotse makes no fewer than two buckets
         cuts = CutSet.from_cuts(_cut(number, row) for number, row in enumerate(drawn))
         rng_seed = int(generator(seed, epoch, "order").integers(2**31))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the cuts are in memory already, and few
+            warnings.simplefilter("ignore", RuntimeWarning)  # two cuts are too few to draw a line between
             if self.encoder.padding_is_safe:
                 sampler = DynamicBucketingSampler(
                     cuts,
                     max_duration=max(batch_seconds, max(row.duration for row in drawn)),
-                    num_buckets=min(BUCKETS, max(1, len(drawn) // 2)),
+                    num_buckets=min(BUCKETS, max(2, len(drawn) // 2)),
                     buffer_size=len(drawn),
                     shuffle=True,
                     seed=rng_seed,

@@ -106,7 +106,8 @@ class CTCPrefixProcessor(LogitsProcessor):
         weight: w.
         end_ids: the LLM's end tokens.
         beams: rows of ``generate`` per utterance.
-        candidates: how many of the LLM's best tokens are scored; the others are ruled out.
+        candidates: how many of the LLM's best tokens are scored at most; the others are ruled out.
+        margin: in nats; tokens that the LLM holds less likely than its best by more than this are ruled out too.
     """
 
     def __init__(
@@ -116,10 +117,11 @@ class CTCPrefixProcessor(LogitsProcessor):
         weight: float,
         end_ids: list[int],
         beams: int,
-        candidates: int = 20,
+        candidates: int = 16,
+        margin: float = 12.0,
     ) -> None:
         self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
-        self.beams, self.candidates = beams, candidates
+        self.beams, self.candidates, self.margin = beams, candidates, margin
         self._states = scorer.start()
         # (utterance, tokens so far) -> row of the states; what it does not hold has ended.
         self._rows: dict[tuple[int, tuple[int, ...]], int] = {
@@ -136,11 +138,13 @@ class CTCPrefixProcessor(LogitsProcessor):
         if not living:
             return mixed
         states = self._states.take(torch.tensor([self._rows[prefixes[row]] for row in living], device=scores.device))
-        best = language[living].topk(self.candidates, dim=-1).indices.tolist()
+        best = language[living].topk(self.candidates, dim=-1)
+        likely = best.values >= best.values[:, :1] - self.margin
+        shortlist = [tokens[mask].tolist() for tokens, mask in zip(best.indices, likely, strict=True)]
         triples = [  # (which living row, token, its classes)
             (index, token, [piece + 1 for piece in self.pieces.of_token(token)])
             for index in range(len(living))
-            for token in best[index]
+            for token in shortlist[index]
             if token not in self.end_ids and self.pieces.of_token(token)
         ]
         owner = torch.tensor([index for index, _, _ in triples], device=scores.device, dtype=torch.long)

@@ -42,8 +42,9 @@ def report(evaluation: Evaluation, title: str, shown: int = SHOWN) -> Group:
         parts.append(Text("\nutterances with most errors", style="bold"))
     for found in (evaluation.predictions[position] for position in positions):
         note = f", unreadable: {found.unreadable}" if found.unreadable else ", capped" if found.capped else ""
+        errors = "1 error" if found.errors == 1 else f"{found.errors} errors"
         words = found.counts.reference_words
-        parts.append(Text(f"\n{found.id}: {found.errors} errors in {words} words, {found.duration:.1f} s{note}"))
+        parts.append(Text(f"\n{found.id}: {errors} in {words} words, {found.duration:.1f} s{note}"))
         parts.append(Text(alignment(found.reference, found.hypothesis, evaluation.normaliser, LINE_CHARACTERS)))
     return Group(*parts)
 

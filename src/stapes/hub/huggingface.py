@@ -132,7 +132,7 @@ def _ask(where: str, question: Callable[[], T]) -> T:
     def ask() -> None:
         try:
             answers.append(question())
-        except Exception as error:  # handed to the caller below
+        except Exception as error:  # noqa: BLE001 (handed to the caller below)
             failures.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora
 from stapes.data.loader import Batch, TrainingData
@@ -47,6 +48,8 @@ class Loop:
         folder: of this stage: ``state.pt`` to go on from, the best model, ``last/``, ``metrics.jsonl``.
         engine: devices, processes, precision.
         display: what the user sees.
+        epoch: the first one's number; epochs are counted over all stages, so that none repeats another's order. Afterwards,
+            the number of the next stage's first.
     """
 
     model: SpeechLLM
@@ -57,6 +60,7 @@ class Loop:
     folder: Path
     engine: Accelerator
     display: Display
+    epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -102,7 +106,7 @@ class Loop:
             answers = [self._answer(row) for row in batch.utterances]
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
             with waiting:
-                with engine.autocast():
+                with engine.autocast(), _attention(engine.device):
                     losses = model(batch.frames.to(engine.device), answers, weights)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
@@ -116,7 +120,9 @@ class Loop:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(checkpoint.trained_state(self.model))
-        per_target: dict[str, float] = {name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()}
+        per_target: dict[str, float] = {
+            name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()
+        }
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
 
     def _answer(self, row: Utterance) -> list[int]:
@@ -134,7 +140,7 @@ class Loop:
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"stage {self.stage.name}",
-                f"the loss is {float(loss)} in the batch of {', '.join(row.id for row in batch.utterances)}",
+                f"the loss is {float(loss.detach())} in the batch of {', '.join(row.id for row in batch.utterances)}",
                 "a number",
                 "look at these utterances, or lower the learning rate",
             )
@@ -153,13 +159,13 @@ class Loop:
     def _steps_of(self, epochs: float) -> int:
         """Steps in a number of epochs; part of an epoch counts in proportion."""
         whole, part = divmod(epochs, 1)
-        counts = [len(self._plan(epoch)) for epoch in range(int(whole) + (part > 0))]
+        counts = [len(self._plan(self.epoch + number)) for number in range(int(whole) + (part > 0))]
         return max(1, sum(counts[: int(whole)]) + (round(part * counts[-1]) if part else 0))
 
     def _groups(self, start: int) -> Iterator[tuple[Group, list[Batch]]]:
         """The groups from step ``start`` to the last, each with this process's share of its batches, read."""
         done = 0
-        for epoch in itertools.count():
+        for epoch in itertools.count(self.epoch):
             groups = self._plan(epoch)[: self.steps - done]
             todo = groups[max(0, start - done) :]
             mine = [rows for group in todo for rows in group[self.engine.process_index :: self.engine.num_processes]]
@@ -167,6 +173,7 @@ class Loop:
             for group in todo:
                 yield group, list(itertools.islice(batches, len(group) // self.engine.num_processes))
             done += len(groups)
+            self.epoch = epoch + 1
             if done >= self.steps:
                 return
 
@@ -226,7 +233,8 @@ class Loop:
         file = self.folder / STATE
         self.folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            (self.folder / LOG).unlink(missing_ok=True)
+            if self.engine.is_main_process:
+                (self.folder / LOG).unlink(missing_ok=True)
             return 0
         state = torch.load(file, map_location="cpu", weights_only=True)
         if state["steps"] != self.steps or len(state["random"]) != self.engine.num_processes:
@@ -248,8 +256,9 @@ class Loop:
             self.average.state, self.average.steps = state["average"]["state"], state["average"]["steps"]
         torch.set_rng_state(state["random"][self.engine.process_index])
         self.best = state["best"]
-        lines = [line for line in (self.folder / LOG).read_text().splitlines(keepends=True) if line.endswith("\n")]
-        (self.folder / LOG).write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
+        if self.engine.is_main_process:
+            lines = [line for line in (self.folder / LOG).read_text().splitlines(keepends=True) if line.endswith("\n")]
+            (self.folder / LOG).write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
         return int(state["step"])
 
     def _finish(self) -> None:
@@ -262,3 +271,8 @@ class Loop:
         from safetensors.torch import load_file
 
         checkpoint.load_trained(self.model, load_file(self.folder / checkpoint.TENSORS), self.folder)
+
+
+def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes ten times as long there."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from stapes import checkpoint, memory
@@ -35,17 +36,16 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
         StapesError: anything wrong with recipe, data, weights or an earlier run in ``folder``.
     """
     recipe = checkpoint.inherit(recipe)
+    validate(recipe)
     stages = recipe.resolved_stages
     if device == "cpu" or not torch.cuda.is_available():
         memory.keep()
     # An alignment leaves the compressor's map without a gradient, which processes must be told to expect.
     expects_unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    precisions = {stage.precision for stage in stages}
-    if len(precisions) > 1:
-        raise RecipeError("stages", f"precisions {', '.join(sorted(precisions))}", "one for all stages")
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     engine = Accelerator(
         cpu=device == "cpu",
-        mixed_precision="bf16" if precisions == {"bf16"} else "no",
+        mixed_precision="bf16" if stages[0].precision == "bf16" else "no",
         kwargs_handlers=[expects_unused],
     )
     display = Display(engine.is_main_process)
@@ -53,7 +53,6 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     display.track(folder / "tensorboard")
     torch.manual_seed(stages[0].seed)  # of a fresh adapter
     model = checkpoint.build(recipe)
-    _check_losses(recipe, model.ctc is not None)
     with engine.main_process_first():
         data = TrainingData(recipe.data, model.encoder, progress=engine.is_main_process)
         validation = None
@@ -61,8 +60,11 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
             most = max(stage.evaluate_utterances for stage in stages)
             validation = Validation.load(recipe.data.dev, most, model.encoder, recipe.data.cache)
     _report(data, display)
+    epoch = 0
     for number, stage in enumerate(stages, 1):
-        Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display).run()
+        loop = Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display, epoch)
+        loop.run()
+        epoch = loop.epoch
     if engine.is_main_process:
         checkpoint.save(model, folder, recipe, checkpoint.trained_state(model))
         logs = [(folder / f"{number}-{stage.name}" / LOG).read_text() for number, stage in enumerate(stages, 1)]
@@ -90,9 +92,13 @@ def _claim(recipe: Recipe, folder: Path, engine: Accelerator) -> None:
     engine.wait_for_everyone()
 
 
-def _check_losses(recipe: Recipe, has_ctc: bool) -> None:
+def validate(recipe: Recipe) -> None:
+    """Raise RecipeError for what is wrong with the stages of a resolved recipe (``checkpoint.inherit``) as a whole."""
+    precisions = {stage.precision for stage in recipe.resolved_stages}
+    if len(precisions) > 1:
+        raise RecipeError("stages", f"precisions {', '.join(sorted(precisions))}", "one for all stages")
     for number, stage in enumerate(recipe.resolved_stages):
-        if "ctc" in stage.losses and not has_ctc:
+        if "ctc" in stage.losses and recipe.ctc is None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
 
 

@@ -1,0 +1,104 @@
+"""`stapes check`: the resolved recipe, exact parameter counts without weights, memory, data, and what is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import Result
+
+from stapes import recipe as recipes
+
+Run = Callable[..., Result]
+
+
+def write(path: Path, **sections: Any) -> Path:
+    values = {
+        "encoder": {"name": "toy"},
+        "adapter": {"name": "stack_mlp", "hidden_dim": 8},
+        "llm": {"name": "toy"},
+        "stages": [
+            {"name": "first", "steps": 3, "trainable": ["adapter"]},
+            {"name": "second", "epochs": 1.0, "batch_seconds": 20.0, "average_decay": 0.9},
+        ],
+    }
+    path.write_text(yaml.safe_dump(values | sections))
+    return path
+
+
+def test_json_has_everything(stapes: Run, examples: Path, tmp_path: Path):
+    path = write(
+        tmp_path / "r.yaml", data={"train": [str(examples)], "dev": str(examples), "max_seconds": 5.5}, lora={"rank": 2}
+    )
+    result = stapes("check", path, "--json", "--set", "train.seed=3")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    facts = json.loads(result.stdout)
+    assert facts["recipe"] == recipes.load(path, ["train.seed=3"]).model_dump(mode="json")
+    assert facts["missing"] == {}
+    assert facts["parameters"]["adapter"] == 5 * 16 * 8 + 8 + 8 * 32 + 32
+    first, second = facts["stages"]
+    assert first["trainable"] == {"adapter": facts["parameters"]["adapter"]}
+    assert second["trainable"] == {part: facts["parameters"][part] for part in ("adapter", "llm.lora")}
+    assert first["memory_bytes"]["total"] == sum(first["memory_bytes"][part] for part in ("weights", "training", "activations"))
+    data = {row["use"]: row for row in facts["data"]}
+    assert (data["train"]["utterances"], data["train"]["too_long"]) == (5, 2)
+    assert data["dev"]["hours"] == pytest.approx(24.7 / 3600, abs=1e-3)
+
+
+def test_tables_for_people(stapes: Run, examples: Path, tmp_path: Path):
+    shown = stapes("check", write(tmp_path / "r.yaml", data={"train": str(examples)})).stdout
+    assert yaml.safe_load(shown.partition("\n\n")[0])["adapter"] == {"name": "stack_mlp", "hidden_dim": 8}
+    assert "trained in first" in shown
+    assert "memory in second: about " in shown
+    assert str(examples) in shown
+
+
+def test_a_recipe_that_begins_with_a_model(stapes: Run, toy_run: Path, tmp_path: Path):
+    (tmp_path / "r.yaml").write_text(f"init: {toy_run}\ntrain: {{steps: 5}}\n")
+    facts = json.loads(stapes("check", tmp_path / "r.yaml", "--json").stdout)
+    assert facts["recipe"]["adapter"] == {"name": "stack_mlp", "stride": 3, "hidden_dim": 32}
+    assert facts["stages"][0]["trainable"]["adapter"] == facts["parameters"]["adapter"]
+
+
+def test_weights_that_are_not_fetched_are_named_and_not_fetched(stapes: Run, tmp_path: Path):
+    llm = {"name": "causal", "weights": ["pack:smollm2-135m-instruct"]}
+    encoder = {"name": "whisper", "weights": f"path:{tmp_path}/nowhere"}
+    result = stapes("check", write(tmp_path / "r.yaml", encoder=encoder, llm=llm), "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["missing"] == {
+        "encoder": f"not fetched; run `stapes fetch path:{tmp_path}/nowhere`",
+        "llm": "not fetched; run `stapes fetch pack:smollm2-135m-instruct`",
+        "adapter": "its size follows from the encoder and the llm",
+    }
+    assert facts["stages"] == [{"name": "first"}, {"name": "second"}]
+    assert not (tmp_path / "cache/weights").exists()
+    assert "llm: not fetched; run `stapes fetch" in stapes("check", tmp_path / "r.yaml").stdout
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"adaptr": {}}, "adaptr: unknown key; did you mean 'adapter'?"),
+        ({"adapter": {"name": "stack_mpl"}}, "adapter.name: unknown adapter 'stack_mpl'; did you mean 'stack_mlp'?"),
+        ({"train": {"steps": "many"}}, "train.steps: 'many'"),
+        ({"lora": {"targets": ["query"]}}, "lora.targets: no linear layer is called 'query'"),
+        ({"data": {"train": "nope.jsonl"}}, "nope.jsonl: no such file"),
+        (
+            {"stages": [{"name": "a", "precision": "bf16"}, {"name": "b"}]},
+            "stages: precisions bf16, fp32, expected one for all",
+        ),
+        ({"stages": [{"name": "a", "losses": {"ctc": 1.0}}]}, "stages.0.losses: ctc, expected a model with a CTC head"),
+        ({"init": "nowhere"}, "nowhere: no such model"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    stapes: Run, one_line: Callable[[Result], str], tmp_path: Path, sections: dict[str, Any], message: str
+):
+    path = write(tmp_path / "r.yaml", **sections)
+    if "init" in sections:
+        path.write_text("init: nowhere\n")
+    assert message in one_line(stapes("check", path, "--json"))

@@ -1,0 +1,61 @@
+"""What a person reads of an evaluation."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from stapes.evaluation.evaluate import Evaluation, Prediction
+from stapes.evaluation.report import report
+from stapes.metrics.wer import per_utterance
+
+REFERENCES = ["the cat sat", "on the mat", "all is well", "one two three four"]
+HYPOTHESES = ["the cat sat", "on a mat", "", "won too tree for five"]
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    counts = per_utterance(REFERENCES, HYPOTHESES)
+    predictions = [
+        Prediction(
+            f"u{number}", reference, hypothesis, None, counts[number], 1.5, number == 3, "no such file" if number == 2 else None
+        )
+        for number, (reference, hypothesis) in enumerate(zip(REFERENCES, HYPOTHESES, strict=True))
+    ]
+    scores = {"wer": 69.231, "cer": 50.0, "substitutions": 5, "deletions": 3, "insertions": 1, "utterances": 4, "capped": 1}
+    return Evaluation(scores | {"intervals": {"wer": [20.0, 101.5]}, "signature": "norm:slue.v1|n:4"}, predictions, "slue")
+
+
+def shown(evaluation: Evaluation, **options: int) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(report(evaluation, "mine on dev.jsonl", **options))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_scores_with_intervals_and_what_does_not_apply_left_out(evaluation: Evaluation):
+    text = shown(evaluation)
+    assert text.startswith("mine on dev.jsonl\n")
+    assert "WER                          │ 69.23 │ 20.00 to 101.50" in text
+    assert "CER                          │ 50.00 │  " in text
+    assert "cut off by the cap on tokens │     1 │" in text
+    assert "CTC head" not in text
+    assert "unreadable, scored" not in text
+    assert "norm:slue.v1|n:4" in text
+
+
+def test_the_worst_come_first_and_what_is_right_does_not_come(evaluation: Evaluation):
+    text = shown(evaluation)
+    order = [
+        text.index(heading) for heading in ("u3: 5 errors in 4 words, 1.5 s, capped", "u2: 3 errors in 3 words", "u1: 1 error in 3 words")
+    ]
+    assert order == sorted(order)
+    assert "u0" not in text
+    assert "unreadable: no such file" in text
+    assert "REF: on the mat\nHYP: on   a mat\n          S" in text
+    assert "u2" not in shown(evaluation, shown=1)
+
+
+def test_nothing_wrong_nothing_listed(evaluation: Evaluation):
+    right = Evaluation(evaluation.scores, evaluation.predictions[:1], "slue")
+    assert "utterances with most errors" not in shown(right)
