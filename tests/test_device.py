@@ -85,9 +85,9 @@ def test_a_lower_precision_stays_close(build, dtype: torch.dtype):
         with torch.inference_mode():
             frames = model.encode(audio)
             speech = model.speech(frames)
-            logits, targets = model.logits(speech.embeddings, answers)
+            logits, _ = model.logits(speech.embeddings, answers)
         assert frames.values.dtype == speech.embeddings.values.dtype == speech.log_probs.dtype == torch.float32
-        found[name] = frames.values, speech.embeddings.values, logits.float()[targets >= 0]
+        found[name] = frames.values, speech.embeddings.values, logits.float()
     for wanted, close in zip(found["whole"], found["cast"], strict=True):
         error = float((wanted - close).norm() / wanted.norm())
         assert 0 < error < 0.03, f"relative error {error:.4f}"

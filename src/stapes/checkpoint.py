@@ -27,6 +27,7 @@ FORMAT = 1
 TENSORS, DESCRIPTION, RECIPE = "model.safetensors", "stapes.json", "recipe.yaml"
 FILES = (TENSORS, DESCRIPTION, RECIPE)  # what a hub has to have of a model
 MODELS = Path(__file__).parent / "models"
+ADAPTING = {"learning_rate": 2e-4, "lora_learning_rate": 3e-4, "warmup_steps": 20, "average_decay": 0.98}  # ours
 
 
 def trained_state(model: SpeechLLM) -> dict[str, Tensor]:
@@ -75,7 +76,10 @@ def build(recipe: Recipe) -> SpeechLLM:
 
 
 def inherit(recipe: Recipe) -> Recipe:
-    """A recipe with what its ``init`` model says: components, decoding, and how its last stage trained, unless said otherwise.
+    """A recipe with what its ``init`` model says: components, decoding, and how a trained model is adapted.
+
+    Everything small is trained, at low rates, and CTC holds the alignment (a new speaker or room is first of all a matter of
+    sound); precision and batches are those of the model's last stage. What the recipe itself says goes before all of it.
 
     Raises:
         RecipeError: the recipe names components of its own.
@@ -88,11 +92,14 @@ def inherit(recipe: Recipe) -> Recipe:
     for name in names:
         if name in recipe.model_fields_set:
             raise RecipeError(f"{name}", f"given together with init: {recipe.init}", "one of them", f"remove {name} or init")
-    learned = parent.resolved_stages[-1].model_dump(exclude={"name", "steps", "epochs", "seed"})
+    last = parent.resolved_stages[-1]
+    adapting: dict[str, Any] = {"precision": last.precision, "batch_seconds": last.batch_seconds, **ADAPTING}
+    if parent.ctc is not None:
+        adapting["losses"] = {"next_token": 1.0, "ctc": 1.0}
     said = recipe.train.model_dump(exclude_unset=True)
     return recipe.model_copy(
         update={name: getattr(parent, name) for name in names}
-        | {"train": Train(**learned | said)}
+        | {"train": Train(**adapting | said)}
         | {"decoding": parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))}
     )
 
@@ -109,11 +116,11 @@ def save(
         state: as ``trained_state`` gives it, or an average of such.
         dtype: of the stored tensors; float16 when shipped.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / f".{TENSORS}")
+    (folder / f".{TENSORS}").write_bytes(serialise(tensors))
     (folder / f".{TENSORS}").rename(folder / TENSORS)
     values = recipe.model_dump(mode="json", exclude={"init"})
     description = {

@@ -136,6 +136,7 @@ class Train(Section):
         lora_learning_rate: of LoRA layers.
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
         clip_norm: of the whole gradient.
+        masking: whether ``data.masking`` applies to this stage. It teaches CTC to use context, and an LLM to guess.
         precision: bf16 is autocast; weights and optimiser stay float32.
         evaluate_every: steps between evaluations (each saves a checkpoint); the end is always evaluated.
         evaluate_utterances: how many of ``data.dev`` are decoded then.
@@ -156,6 +157,7 @@ class Train(Section):
     warmup_steps: int = Field(50, ge=0)
     final_ratio: float = Field(0.02, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
+    masking: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     evaluate_every: int = Field(200, gt=0)
     evaluate_utterances: int = Field(100, gt=0)

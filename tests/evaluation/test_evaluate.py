@@ -40,6 +40,7 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     assert [(each.id, each.reference, each.duration) for each in found.predictions] == [
         (row.id, row.text, row.duration) for row in rows
     ]
+    assert hypotheses == [transcript.text for transcript in model.transcribe([row.audio for row in rows])]
     words, scores = wer(references, hypotheses), found.scores
     assert 0 < scores["wer"] < 60, "a model that is neither perfect nor deaf tells most"
     assert scores["wer"] == pytest.approx(words.value, abs=1e-3)

@@ -47,7 +47,8 @@ def test_scores_with_intervals_and_what_does_not_apply_left_out(evaluation: Eval
 def test_the_worst_come_first_and_what_is_right_does_not_come(evaluation: Evaluation):
     text = shown(evaluation)
     order = [
-        text.index(heading) for heading in ("u3: 5 errors in 4 words, 1.5 s, capped", "u2: 3 errors in 3 words", "u1: 1 error in 3 words")
+        text.index(heading)
+        for heading in ("u3: 5 errors in 4 words, 1.5 s, capped", "u2: 3 errors in 3 words", "u1: 1 error in 3 words")
     ]
     assert order == sorted(order)
     assert "u0" not in text

@@ -112,24 +112,24 @@ class TrainingData:
                 sampler = BucketingSampler(cuts, num_buckets=len(drawn), max_cuts=1, shuffle=True, seed=rng_seed)
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
-    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int) -> Iterator[Batch]:
-        """Read the micro-batches of ``plan``, one ahead of the caller."""
+    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
+        """Read the micro-batches of ``plan``, one ahead of the caller; ``masked`` if the recipe's masks may be laid over them."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for rows in plan:
                 following = pool.submit(self._read, list(rows), seed, epoch)
                 if ahead is not None:
-                    yield self._finish(*ahead.result(), seed, epoch)
+                    yield self._finish(*ahead.result(), seed, epoch, masked)
                 ahead = following
             if ahead is not None:
-                yield self._finish(*ahead.result(), seed, epoch)
+                yield self._finish(*ahead.result(), seed, epoch, masked)
 
     def _read(self, rows: list[Utterance], seed: int, epoch: int) -> tuple[list[Utterance], list[Tensor] | Audio]:
         if self.cache is not None:
             return rows, [self.cache.get(row) for row in rows]
         return rows, Audio.from_arrays([self._waveform(row, seed, epoch) for row in rows])
 
-    def _finish(self, rows: list[Utterance], read: list[Tensor] | Audio, seed: int, epoch: int) -> Batch:
+    def _finish(self, rows: list[Utterance], read: list[Tensor] | Audio, seed: int, epoch: int, masked: bool) -> Batch:
         """Encode, where that has not been done, and mask."""
         if isinstance(read, Audio):
             device = next(self.encoder.buffers()).device
@@ -139,7 +139,7 @@ class TrainingData:
         else:
             frames = read
         masking = self.data.masking
-        if masking is not None and epoch >= masking.from_epoch:
+        if masked and masking is not None and epoch >= masking.from_epoch:
             options = masking.model_dump(exclude={"from_epoch"})
             frames = [
                 audio.mask_features(values, generator(seed, epoch, row.id, "mask"), **options)

@@ -169,7 +169,7 @@ class Loop:
             groups = self._plan(epoch)[: self.steps - done]
             todo = groups[max(0, start - done) :]
             mine = [rows for group in todo for rows in group[self.engine.process_index :: self.engine.num_processes]]
-            batches = self.data.batches(mine, self.stage.seed, epoch)
+            batches = self.data.batches(mine, self.stage.seed, epoch, self.stage.masking)
             for group in todo:
                 yield group, list(itertools.islice(batches, len(group) // self.engine.num_processes))
             done += len(groups)
