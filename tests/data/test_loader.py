@@ -182,6 +182,9 @@ def test_masks_begin_with_their_epoch(tones: Path):
     for name in masked:
         expected = audio.mask_features(plain[name], generator(0, 1, name, "mask"), **options)
         assert torch.equal(second[name], expected)
+    for batch in loader.batches(loader.epoch(0, 1, 10.0), 0, 1, masked=False):
+        for row, found in zip(batch.utterances, batch.frames.rows(), strict=True):
+            assert torch.equal(found, plain[row.id])
 
 
 def test_cached_features_and_changed_waveforms_exclude_each_other(tones: Path):

@@ -113,7 +113,7 @@ class TrainingData:
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
     def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
-        """Read the micro-batches of ``plan``, one ahead of the caller; ``masked`` if the recipe's masks may be laid over them."""
+        """Read the micro-batches of ``plan``, one ahead of the caller, with the recipe's masks if ``masked``."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for rows in plan:
