@@ -61,10 +61,10 @@ class TimedData(TrainingData):
         fill(self.cache, self.utterances, progress=False)
         self.fill_seconds = time.perf_counter() - started
 
-    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
         """See ``TrainingData.batches``, which is called once an epoch."""
         self.epoch_starts.append(time.perf_counter())
-        return super().batches(plan, seed, epoch)
+        return super().batches(plan, seed, epoch, masked)
 
 
 class Stopwatch(Display):
