@@ -1,7 +1,10 @@
 """`stapes transcribe`: what it reads, what it writes and where, and what it says of what it cannot read."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +139,19 @@ def test_a_text_that_was_cut_off_is_reported(stapes: Run, toy_run: Path, example
     assert result.exit_code == 0
     assert result.stderr.startswith(f"warning: {sound}: ")
     assert "cut off" in result.stderr
+
+
+@pytest.mark.weights
+def test_the_shipped_model_says_nothing_but_the_text(pack: Callable[[str], Path], examples: Path):
+    """In a process of its own, as libraries speak up there: not a word on stderr."""
+    for name in ("whisper-base", "smollm2-135m-instruct"):
+        pack(name)
+    sound = next((examples.parent / "audio").glob("*0930.flac"))
+    command = [sys.executable, "-m", "stapes.cli.main", "transcribe", str(sound), "--device", "cpu"]
+    environment = {name: value for name, value in os.environ.items() if name != "STAPES_CACHE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "might even have been made" in done.stdout
 
 
 def test_options_reach_the_model(

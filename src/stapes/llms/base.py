@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +84,9 @@ class LLM(nn.Module):
 
     def generate(self, embeddings: Tensor, mask: Tensor, **options: Any) -> Tensor:
         """Generate through transformers' ``generate``: (B, L, D), padded on the left -> new token ids (B, U)."""
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            # The n-gram ban is meant to see what was written, and not the speech.
+            warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size`")
             return self.model.generate(
                 inputs_embeds=embeddings,
                 attention_mask=mask.long(),
