@@ -35,6 +35,7 @@ def one_line() -> Callable[[Result], str]:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features that training caches stay in the test's folder."""
-    monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
+def _own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache, but for tests with real weights, which are fetched once for all."""
+    if request.node.get_closest_marker("weights") is None:
+        monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
