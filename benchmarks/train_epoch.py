@@ -53,13 +53,17 @@ class TimedData(TrainingData):
     """Training data with a cache of its own, which notes how long it took to fill and when each epoch began."""
 
     def __init__(self, data: Data, encoder: WhisperEncoder, folder: Path) -> None:
-        super().__init__(data.model_copy(update={"cache": False, "speed": [], "noise": None}), encoder)
+        super().__init__(data.model_copy(update={"speed": [], "noise": None}), encoder)
         self.epoch_starts: list[float] = []
         encode(encoder, self.utterances[:1])
         started = time.perf_counter()
-        self.cache = FeatureCache(encoder, folder)
-        fill(self.cache, self.utterances, progress=False)
+        self.filled = FeatureCache(encoder, folder)
+        fill(self.filled, self.utterances, progress=False)
         self.fill_seconds = time.perf_counter() - started
+
+    def attach(self, cache: bool) -> None:
+        """The cache is full already."""
+        self.cache = self.filled
 
     def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
         """See ``TrainingData.batches``, which is called once an epoch."""

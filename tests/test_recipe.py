@@ -31,7 +31,7 @@ def load(text: str, folder: Path, *overrides: str) -> recipe.Recipe:
     [
         ({"trian": {}}, "recipe: trian: unknown key; did you mean 'train'?"),
         ({"train": {"learning_rat": 1.0}}, "recipe: train.learning_rat: unknown key; did you mean 'learning_rate'?"),
-        ({"data": {"cahce": True}}, "recipe: data.cahce: unknown key; did you mean 'cache'?"),
+        ({"data": {"spead": True}}, "recipe: data.spead: unknown key; did you mean 'speed'?"),
         ({"data": {"masking": {"time_mask": 2}}}, "recipe: data.masking.time_mask: unknown key; did you mean 'time_masks'?"),
         ({"data": {"noise": {"path": "n", "snr": 3}}}, "recipe: data.noise.snr: unknown key; did you mean 'snr_db'?"),
         (
@@ -233,6 +233,6 @@ def test_a_recipe_written_out_is_the_same_recipe(path: Path):
 
 
 def test_noise_and_speed_survive_being_written_out():
-    found = parse(data={"train": "a", "cache": False, "speed": [0.9, 1.1], "noise": {"path": "n", "snr_db": [3, 9]}})
+    found = parse(data={"train": "a", "speed": [0.9, 1.1], "noise": {"path": "n", "snr_db": [3, 9]}})
     assert found.data.noise.snr_db == (3, 9)
     assert recipe.parse(yaml.safe_load(yaml.safe_dump(found.model_dump(mode="json")))) == found

@@ -276,7 +276,7 @@ class Stapes(
         module, _, _ = checkpoint.load(folder)
         name = Path(model_id).resolve().name if Path(model_id).is_dir() else model_id
         model = cls(module, recipe.model_copy(update={"decoding": chosen}), name, folder)
-        lora.merge(module.llm)
+        lora.merge(module)
         place(module, where, precision)
         return model
 

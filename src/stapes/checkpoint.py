@@ -72,7 +72,8 @@ def build(recipe: Recipe) -> SpeechLLM:
     if recipe.init is not None:
         return load(recipe.init)[0]
     sections = recipe.model_dump(include={"encoder", "adapter", "llm", "task", "ctc"})
-    return SpeechLLM.build(**sections, llm_lora=recipe.lora.model_dump() if recipe.lora else None)
+    llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
+    return SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora)
 
 
 def inherit(recipe: Recipe) -> Recipe:
@@ -88,7 +89,7 @@ def inherit(recipe: Recipe) -> Recipe:
     if recipe.init is None:
         return recipe
     parent = Recipe.model_validate(read_description(find(recipe.init))["recipe"])
-    names = ("encoder", "adapter", "llm", "task", "ctc", "lora")
+    names = ("encoder", "adapter", "llm", "task", "ctc", "lora", "encoder_lora")
     for name in names:
         if name in recipe.model_fields_set:
             raise RecipeError(f"{name}", f"given together with init: {recipe.init}", "one of them", f"remove {name} or init")

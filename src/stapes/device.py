@@ -53,7 +53,7 @@ def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
     """Move a model to a device, and cast its encoder and LLM to a precision.
 
     What was trained stays float32: adapter and CTC head are small, and which label leads by how little decides what the LLM
-    gets to read; LoRA is merged into the LLM before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
+    gets to read; LoRA is merged into both before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
     rounded mel filter bank or rotary frequency is another model.
     """
     for module in (model.encoder, model.llm):

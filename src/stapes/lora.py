@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
+from stapes import hub
 from stapes.errors import RecipeError
 
 MARK = ".lora_"  # part of the name of every LoRA tensor
@@ -92,6 +93,12 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 def _part(name: str) -> str:
     child = name.split(".", 1)[0]
     return f"{child}.lora" if MARK in name else child
+
+
+def digest(module: nn.Module) -> str:
+    """The identity of what LoRA adds to a module; "" where that is nothing: no layers, or fresh ones."""
+    state = {name: parameter for name, parameter in module.named_parameters() if MARK in name}
+    return hub.digest(state) if any(bool(tensor.any()) for name, tensor in state.items() if "lora_B" in name) else ""
 
 
 def parameter_counts(module: nn.Module) -> dict[str, tuple[int, int]]:

@@ -84,6 +84,7 @@ class SpeechLLM(nn.Module):
         task: Mapping[str, Any],
         ctc: Mapping[str, Any] | None = None,
         llm_lora: Mapping[str, Any] | None = None,
+        encoder_lora: Mapping[str, Any] | None = None,
     ) -> SpeechLLM:
         """Assemble a model from the sections of a recipe; sizes are derived here and nowhere else.
 
@@ -106,6 +107,8 @@ class SpeechLLM(nn.Module):
         model = cls(built_encoder, built_adapter, built_llm, TASKS.build(task), pieces, compress)
         if llm_lora:
             lora.add(built_llm.model, **llm_lora)
+        if encoder_lora:
+            lora.add(built_encoder, **encoder_lora)
         lora.set_trainable(model, ())
         return model.eval()
 

@@ -28,7 +28,7 @@ COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
     "llm": (LLMS, ()),
     "task": (TASKS, ()),
 }
-PARTS = ("adapter", "ctc", "llm.lora")
+PARTS = ("adapter", "ctc", "llm.lora", "encoder.lora")
 
 
 class Section(BaseModel):
@@ -56,6 +56,18 @@ class LoRA(Section):
     alpha: float | None = None
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+class EncoderLoRA(Section):
+    """LoRA on the speech encoder (lora.py); no dropout, since the encoder stays in evaluation mode while it is trained.
+
+    Attributes:
+        targets: endings of the names of linear layers; the default is all of a Whisper layer (ours).
+    """
+
+    rank: int = Field(8, gt=0)
+    alpha: float | None = None
+    targets: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 class Source(Section):
@@ -99,14 +111,12 @@ class Data(Section):
         train: manifests, or {path, weight} each.
         dev: a manifest that checkpoints are chosen on; without one the last is kept.
         max_seconds: longer utterances are left out of training, counted and listed.
-        cache: keep the frozen encoder's output on disk.
-        speed: factors, one drawn per utterance and epoch; needs ``cache: false``, as does ``noise``.
+        speed: factors, one drawn per utterance and epoch; as ``noise``, for stages with ``cache: false``.
     """
 
     train: list[Source] = []
     dev: str | None = None
     max_seconds: float = Field(30.0, gt=0)
-    cache: bool = True
     speed: list[float] = []
     noise: Noise | None = None
     masking: Masking | None = None
@@ -130,7 +140,9 @@ class Train(Section):
         epochs: passes over the mixture.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
-        trainable: of ``adapter``, ``ctc``, ``llm.lora``; everything else is frozen.
+        trainable: of ``adapter``, ``ctc``, ``llm.lora``, ``encoder.lora``; everything else is frozen.
+        cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
+            ``data.speed`` and ``data.noise``.
         losses: name -> weight; each loss is divided by the step's number of target tokens (CTC: pieces).
         learning_rate: of adapter and CTC head, at its peak.
         lora_learning_rate: of LoRA layers.
@@ -149,7 +161,8 @@ class Train(Section):
     epochs: float | None = Field(None, gt=0)
     batch_seconds: float = Field(160.0, gt=0)
     accumulation: int = Field(1, gt=0)
-    trainable: list[Literal["adapter", "ctc", "llm.lora"]] = ["adapter", "ctc", "llm.lora"]
+    trainable: list[Literal["adapter", "ctc", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "llm.lora"]
+    cache: bool = True
     losses: dict[Literal["next_token", "ctc"], float] = {"next_token": 1.0}
     learning_rate: float = Field(3e-4, gt=0)
     lora_learning_rate: float = Field(3e-4, gt=0)
@@ -209,6 +222,7 @@ class Recipe(Section):
     task: dict[str, Any] = {"name": "asr"}
     ctc: CTC | None = None
     lora: LoRA | None = None
+    encoder_lora: EncoderLoRA | None = None
     data: Data = Data()
     train: Train = Train()
     stages: list[Stage] = []

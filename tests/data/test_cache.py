@@ -108,7 +108,9 @@ def test_other_weights_are_another_cache(rows: list[Utterance], tmp_path: Path, 
 
 def test_a_trainable_encoder_is_refused(tmp_path: Path, tiny_whisper: Path):
     encoder = WhisperEncoder(f"path:{tiny_whisper}").requires_grad_(True)
-    with pytest.raises(RecipeError, match=r"the encoder is trainable, cached features would go stale; set data\.cache: false"):
+    with pytest.raises(
+        RecipeError, match=r"the encoder is trainable, cached features would go stale; set cache: false in this stage"
+    ):
         FeatureCache(encoder, tmp_path)
 
 

@@ -12,10 +12,10 @@ import torch
 
 from stapes import audio
 from stapes.data.cache import encode
-from stapes.data.loader import Batch, TrainingData, generator
+from stapes.data.loader import TrainingData, generator
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.encoders.toy import ToyEncoder
-from stapes.errors import DataError, RecipeError
+from stapes.errors import DataError
 from stapes.recipe import parse
 from stapes.types import Utterance
 
@@ -25,9 +25,11 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
 
 
-def data(**section: Any) -> TrainingData:
+def data(cache: bool = False, **section: Any) -> TrainingData:
     recipe = parse({"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp"}, "llm": {"name": "toy"}, "data": section})
-    return TrainingData(recipe.data, ToyEncoder(), progress=False)
+    loader = TrainingData(recipe.data, ToyEncoder(), progress=False)
+    loader.attach(cache)
+    return loader
 
 
 def ids(plan: Sequence[Sequence[Utterance]]) -> list[str]:
@@ -48,7 +50,7 @@ def listed(folder: Path, name: str, durations: Sequence[float]) -> str:
 
 def test_an_epoch_has_every_utterance_once_in_batches_of_like_durations(tmp_path: Path):
     seconds = np.random.default_rng(0).uniform(1, 20, size=200).round(2).tolist()
-    loader = data(train=listed(tmp_path, "u", seconds), cache=False)
+    loader = data(train=listed(tmp_path, "u", seconds))
     plan = loader.epoch(0, 0, batch_seconds=60.0)
     assert Counter(ids(plan)) == {f"u{number}": 1 for number in range(200)}
     assert all(sum(row.duration for row in rows) <= 60.0 for rows in plan)
@@ -58,7 +60,7 @@ def test_an_epoch_has_every_utterance_once_in_batches_of_like_durations(tmp_path
 
 def test_epochs_differ_and_each_can_be_had_again(tmp_path: Path):
     source = listed(tmp_path, "u", np.random.default_rng(0).uniform(1, 20, size=60).tolist())
-    first, second = data(train=source, cache=False), data(train=source, cache=False)
+    first, second = data(train=source), data(train=source)
     plans = [first.epoch(0, epoch, 60.0) for epoch in range(3)]
     assert [ids(second.epoch(0, epoch, 60.0)) for epoch in (2, 0)] == [ids(plans[2]), ids(plans[0])]
     assert len({tuple(ids(plan)) for plan in (*plans, first.epoch(1, 0, 60.0))}) == 4
@@ -67,7 +69,7 @@ def test_epochs_differ_and_each_can_be_had_again(tmp_path: Path):
 @pytest.mark.parametrize("seconds", [[3.0], [3.0, 3.0], [20.0, 1.0], [20.0, 1.0, 1.0], [1.0] * 4])
 def test_a_handful_of_utterances(tmp_path: Path, seconds: list[float]):
     """Also one that is longer than a batch may be."""
-    plan = data(train=listed(tmp_path, "u", seconds), cache=False).epoch(0, 0, batch_seconds=2.0)
+    plan = data(train=listed(tmp_path, "u", seconds)).epoch(0, 0, batch_seconds=2.0)
     assert sorted(ids(plan)) == [f"u{number}" for number in range(len(seconds))]
 
 
@@ -78,7 +80,7 @@ def test_weights_of_a_mixture(tmp_path: Path):
         {"path": listed(tmp_path, "part", [1.0] * 40), "weight": 0.25},
         {"path": listed(tmp_path, "often", [1.0] * 8), "weight": 2.5},
     ]
-    loader = data(train=sources, cache=False)
+    loader = data(train=sources)
     epochs = [Counter(ids(loader.epoch(0, epoch, 30.0))) for epoch in range(12)]
     for counts in epochs:
         assert all(counts[f"whole{number}"] == 1 for number in range(10))
@@ -91,21 +93,21 @@ def test_weights_of_a_mixture(tmp_path: Path):
 
 def test_what_is_too_long_is_left_out_and_listed(tmp_path: Path):
     source = listed(tmp_path, "u", [1.0, 29.0, 31.0, 12.0])
-    assert [row.id for row in data(train=source, cache=False, max_seconds=60).too_long] == ["u2"], "the encoder's window"
-    loader = data(train=source, cache=False, max_seconds=10)
+    assert [row.id for row in data(train=source, max_seconds=60).too_long] == ["u2"], "the encoder's window"
+    loader = data(train=source, max_seconds=10)
     assert [row.id for row in loader.too_long] == ["u1", "u2", "u3"]
     assert ids(loader.epoch(0, 0, 60.0)) == ["u0"]
 
 
 def test_nothing_left_is_an_error(tmp_path: Path):
     with pytest.raises(DataError, match="no utterance to train on, expected manifests with utterances of at most 30 s"):
-        data(train=listed(tmp_path, "u", [40.0]), cache=False)
+        data(train=listed(tmp_path, "u", [40.0]))
     with pytest.raises(DataError, match="no utterance to train on"):
         data()
 
 
 def test_an_encoder_that_cannot_mix_lengths_is_given_one_utterance_at_a_time(tmp_path: Path):
-    loader = data(train=listed(tmp_path, "u", [1.0, 2.0, 3.0]), cache=False)
+    loader = data(train=listed(tmp_path, "u", [1.0, 2.0, 3.0]))
     loader.encoder.padding_is_safe = False
     plan = loader.epoch(0, 0, 60.0)
     assert [len(rows) for rows in plan] == [1, 1, 1]
@@ -120,13 +122,14 @@ def read(loader: TrainingData, epoch: int = 0, seed: int = 0) -> dict[str, torch
     plan = loader.epoch(seed, epoch, 10.0)
     batches = list(loader.batches(plan, seed, epoch))
     assert [ids([batch.utterances]) for batch in batches] == [ids([rows]) for rows in plan]
-    return {row.id: frames for batch in batches for row, frames in zip(batch.utterances, batch.frames.rows(), strict=True)}
+    pairs = [pair for batch in batches for pair in zip(batch.utterances, loader.frames(batch).rows(), strict=True)]
+    return {row.id: frames for row, frames in pairs}
 
 
 def test_cached_or_encoded_on_the_fly(tones: Path):
     """The same frames, to the precision of the cache."""
     manifest = str(tones / "train.jsonl")
-    cached, fresh = read(data(train=manifest)), read(data(train=manifest, cache=False))
+    cached, fresh = read(data(cache=True, train=manifest)), read(data(train=manifest))
     for row in read_manifest(manifest):
         expected = encode(ToyEncoder(), [row]).values[0]
         assert torch.equal(fresh[row.id], expected)
@@ -145,7 +148,7 @@ def test_cached_or_encoded_on_the_fly(tones: Path):
 def test_augmentation_is_drawn_anew_each_epoch_and_can_be_had_again(tones: Path, section: dict[str, Any]):
     if "noise" in section:
         section = section | {"noise": section["noise"] | {"path": str(tones / "dev.jsonl"), "snr_db": [0, 5]}}
-    section = section | {"train": str(tones / "train.jsonl"), "cache": False}
+    section = section | {"train": str(tones / "train.jsonl")}
     loader = data(**section)
     first, second = read(loader, 0), read(loader, 1)
     again = read(data(**section), 0)
@@ -157,18 +160,18 @@ def test_augmentation_is_drawn_anew_each_epoch_and_can_be_had_again(tones: Path,
 
 def test_augmentation_does_not_depend_on_the_batch(tones: Path):
     """Neighbours, their order and where a run was resumed change nothing."""
-    loader = data(train=str(tones / "train.jsonl"), cache=False, speed=[0.9, 1.1], masking={"max_time_ratio": 0.3})
+    loader = data(train=str(tones / "train.jsonl"), speed=[0.9, 1.1], masking={"max_time_ratio": 0.3})
     together = read(loader, 3)
     for row in loader.utterances[:5]:
         (batch,) = loader.batches([[row]], 0, 3)
-        torch.testing.assert_close(batch.frames.values[0], together[row.id], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(loader.frames(batch).values[0], together[row.id], rtol=1e-5, atol=1e-5)
 
 
 def test_a_speed_that_would_exceed_the_window_is_not_drawn(tmp_path: Path):
     sound = tmp_path / "long.wav"
     soundfile.write(sound, 0.1 * np.random.default_rng(0).standard_normal(29 * 16_000).astype(np.float32), 16_000)
     write_manifest(tmp_path / "m.jsonl", [Utterance("long", sound, "a", 29.0)])
-    loader = data(train=str(tmp_path / "m.jsonl"), cache=False, speed=[0.9])
+    loader = data(train=str(tmp_path / "m.jsonl"), speed=[0.9])
     assert len(read(loader)["long"]) == 29 * 50
 
 
@@ -183,24 +186,17 @@ def test_masks_begin_with_their_epoch(tones: Path):
         expected = audio.mask_features(plain[name], generator(0, 1, name, "mask"), **options)
         assert torch.equal(second[name], expected)
     for batch in loader.batches(loader.epoch(0, 1, 10.0), 0, 1, masked=False):
-        for row, found in zip(batch.utterances, batch.frames.rows(), strict=True):
+        for row, found in zip(batch.utterances, loader.frames(batch).rows(), strict=True):
             assert torch.equal(found, plain[row.id])
-
-
-def test_cached_features_and_changed_waveforms_exclude_each_other(tones: Path):
-    manifest = str(tones / "train.jsonl")
-    for section in ({"speed": [0.9]}, {"noise": {"path": manifest}}):
-        with pytest.raises(RecipeError, match=r"cached features and waveform augmentation.*set data\.cache: false"):
-            data(train=manifest, **section)
 
 
 def test_batches_are_padded_with_zeros_and_can_be_changed(tones: Path):
     """Frames that were made under inference_mode would not take part in a backward pass."""
     for cache in (True, False):
         loader = data(train=str(tones / "train.jsonl"), cache=cache)
-        batch: Batch = next(loader.batches([loader.utterances], 0, 0))
-        assert not batch.frames.values[~batch.frames.mask].any()
-        assert not batch.frames.values.is_inference()
+        frames = loader.frames(next(loader.batches([loader.utterances], 0, 0)))
+        assert not frames.values[~frames.mask].any()
+        assert not frames.values.is_inference()
 
 
 def test_generator_depends_on_its_arguments_only():

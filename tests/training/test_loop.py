@@ -72,6 +72,7 @@ def test_losses_and_gradient_are_per_target_of_all_micro_batches(run: Run, log: 
     (record,) = log(run("run", train=options))
     recipe = toy_recipe(train=options)
     model, data = fresh(recipe), TrainingData(recipe.data, ToyEncoder(), progress=False)
+    data.attach(cache=True)
     lora.set_trainable(model, ["adapter", "ctc"])
     micro = data.epoch(0, 0, 4)[:3]
     answers = [[model.answer(row.text) for row in rows] for rows in micro]
@@ -80,7 +81,7 @@ def test_losses_and_gradient_are_per_target_of_all_micro_batches(run: Run, log: 
     assert len({sum(map(len, rows)) for rows in answers}) > 1
     sums = {"next_token": torch.zeros(()), "ctc": torch.zeros(())}
     for batch, targets in zip(data.batches(micro, 0, 0), answers, strict=True):
-        for name, value in model(batch.frames, targets, sums).items():
+        for name, value in model(data.frames(batch), targets, sums).items():
             sums[name] = sums[name] + value
     losses = {"next_token": sums["next_token"] / tokens, "ctc": sums["ctc"] / pieces}
     (losses["next_token"] + 0.3 * losses["ctc"]).backward()
@@ -131,7 +132,8 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_the_utterances(
 def scores(folder: Path, recipe: Recipe) -> dict[str, float]:
     """The validation scores of a saved model."""
     model, decoding, _ = checkpoint.load(folder)
-    validation = Validation.load(recipe.data.dev, 100, model.encoder, cache=True)
+    validation = Validation.load(recipe.data.dev, 100, model.encoder)
+    validation.attach(model.encoder, cache=True)
     return validation.scores(model, recipe.resolved_stages[0], decoding)
 
 
@@ -198,12 +200,11 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(
         lora={"rank": 4, "dropout": 0.1},
         data={
             "dev": str(tones / "dev.jsonl"),
-            "cache": False,
             "speed": [0.9, 1.0, 1.1],
             "noise": {"path": str(tones / "dev.jsonl"), "snr_db": [5, 20]},
             "masking": {"max_time_ratio": 0.2, "max_feature_width": 4},
         },
-        train={"steps": None, "warmup_steps": 3, "learning_rate": 1e-2, "save_every": 4, "evaluate_every": 9},
+        train={"steps": None, "warmup_steps": 3, "learning_rate": 1e-2, "save_every": 4, "evaluate_every": 9, "cache": False},
         stages=[
             {"name": "align", "steps": 22, "losses": {"ctc": 1.0}, "average_decay": 0.9},
             {"name": "listen", "steps": 22, "trainable": ["adapter", "ctc", "llm.lora"], "accumulation": 2},

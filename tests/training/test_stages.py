@@ -116,6 +116,18 @@ def test_data_that_have_changed_since_are_not_resumed_on(run: Run, tones: Path, 
             {"stages": [{"name": "a", "steps": 1}, {"name": "b", "steps": 1, "precision": "bf16"}]},
             "stages: precisions bf16, fp32, expected one for all stages",
         ),
+        (
+            {"stages": [{"name": "a", "steps": 1, "trainable": ["encoder.lora"], "cache": False}]},
+            r"stages\.0\.trainable: encoder\.lora, expected a model with encoder_lora; add `encoder_lora: {rank: 8}`",
+        ),
+        (
+            {"encoder_lora": {}, "stages": [{"name": "a", "steps": 1, "trainable": ["encoder.lora"]}]},
+            r"stages\.0\.cache: the encoder is trained, cached features would go stale; set cache: false in this stage",
+        ),
+        (
+            {"data": {"train": "a", "speed": [0.9]}},
+            r"train\.cache: cached features and waveform augmentation.*expected one of them; set cache: false in the stages",
+        ),
     ],
 )
 def test_recipes_that_cannot_be_trained(

@@ -22,7 +22,9 @@ ALIGN = Stage(name="align", losses={"ctc": 1.0})
 
 
 def load(manifest: Path, count: int = 100, cache: bool = True) -> Validation:
-    return Validation.load(str(manifest), count, ToyEncoder(), cache)
+    found = Validation.load(str(manifest), count, ToyEncoder())
+    found.attach(ToyEncoder(), cache)
+    return found
 
 
 def test_the_same_part_of_a_manifest_every_time(tones: Path):

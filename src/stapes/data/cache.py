@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stapes import audio, hub
+from stapes import audio, hub, lora
 from stapes.encoders import Encoder
 from stapes.errors import RecipeError
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
@@ -47,7 +47,7 @@ class FeatureCache:
     """Encoder frames on disk, for one encoder.
 
     Args:
-        encoder: frozen; its digest and window are part of every key.
+        encoder: frozen; its digest, that of its LoRA, and its window are part of every key.
         folder: where; by default below ``hub.cache_folder()``.
         dtype: precision stored.
 
@@ -58,10 +58,10 @@ class FeatureCache:
     def __init__(self, encoder: Encoder, folder: Path | None = None, dtype: torch.dtype = torch.float16) -> None:
         if any(parameter.requires_grad for parameter in encoder.parameters()):
             raise RecipeError(
-                "data.cache", "the encoder is trainable, cached features would go stale", fix="set data.cache: false"
+                "cache", "the encoder is trainable, cached features would go stale", fix="set cache: false in this stage"
             )
         self.encoder, self.dtype = encoder, dtype
-        self.identity = f"{encoder.digest}/{encoder.window}/{dtype}"
+        self.identity = f"{encoder.digest}{lora.digest(encoder)}/{encoder.window}/{dtype}"
         name = hashlib.sha256(self.identity.encode()).hexdigest()[:16]
         self.folder = (folder or hub.cache_folder() / "features") / name
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from stapes import audio
 from stapes.data.cache import FeatureCache, fill, read_utterance
 from stapes.data.manifest import read_manifest
 from stapes.encoders import Encoder
-from stapes.errors import DataError, RecipeError
+from stapes.errors import DataError
 from stapes.recipe import Data
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
@@ -29,10 +29,20 @@ BUCKETS = 20
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances and their frames (B, T, E), in the same order."""
+    """Utterances, read; ``TrainingData.frames`` makes frames of them.
+
+    Attributes:
+        utterances: which they are.
+        sound: cached frames (T, E) of each, or waveforms that are still to be encoded.
+        seed, epoch: what masks are drawn from.
+        masked: whether the recipe's masks are laid over the frames.
+    """
 
     utterances: list[Utterance]
-    frames: Padded
+    sound: list[Tensor] | Audio
+    seed: int
+    epoch: int
+    masked: bool
 
 
 def generator(*parts: object) -> np.random.Generator:
@@ -46,24 +56,20 @@ class TrainingData:
 
     Args:
         data: the recipe's section.
-        encoder: gives the frames; frozen where they are cached.
+        encoder: gives the frames.
         progress: show a bar while the cache is filled.
 
     Attributes:
         utterances: all that take part.
         too_long: those left out for ``max_seconds`` or the encoder's window.
+        cache: where frames are read from; None encodes each utterance when its turn comes (see ``attach``).
 
     Raises:
-        RecipeError: waveform augmentation together with the cache.
         DataError: nothing is left to train on.
     """
 
     def __init__(self, data: Data, encoder: Encoder, progress: bool = True) -> None:
-        self.data, self.encoder = data, encoder
-        if data.cache and (data.speed or data.noise):
-            raise RecipeError(
-                "data.cache", "cached features and waveform augmentation (speed, noise)", "one of them", "set data.cache: false"
-            )
+        self.data, self.encoder, self.progress = data, encoder, progress
         most = min(data.max_seconds, encoder.max_seconds)
         self.too_long: list[Utterance] = []
         self._sources: list[tuple[list[Utterance], float]] = []
@@ -76,9 +82,16 @@ class TrainingData:
             raise DataError("data.train", "no utterance to train on", f"manifests with utterances of at most {most:g} s")
         self.noise = read_manifest(data.noise.path) if data.noise else []
         self.cache: FeatureCache | None = None
-        if data.cache:
-            self.cache = FeatureCache(encoder)
-            fill(self.cache, self.utterances, progress)
+
+    def attach(self, cache: bool) -> None:
+        """Read the frames of the encoder as it now is from a cache, filled here, or encode every batch.
+
+        Raises:
+            RecipeError: a cache is wanted of an encoder that is being trained.
+        """
+        self.cache = FeatureCache(self.encoder) if cache else None
+        if self.cache is not None:
+            fill(self.cache, self.utterances, self.progress)
 
     def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Utterance]]:
         """The micro-batches of an epoch, in order: the same for the same arguments."""
@@ -113,39 +126,45 @@ class TrainingData:
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
     def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
-        """Read the micro-batches of ``plan``, one ahead of the caller, with the recipe's masks if ``masked``."""
+        """Read the micro-batches of ``plan``, one ahead of the caller; ``masked`` if they are to get the recipe's masks."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for rows in plan:
-                following = pool.submit(self._read, list(rows), seed, epoch)
+                following = pool.submit(self._read, list(rows), seed, epoch, masked)
                 if ahead is not None:
-                    yield self._finish(*ahead.result(), seed, epoch, masked)
+                    yield ahead.result()
                 ahead = following
             if ahead is not None:
-                yield self._finish(*ahead.result(), seed, epoch, masked)
+                yield ahead.result()
 
-    def _read(self, rows: list[Utterance], seed: int, epoch: int) -> tuple[list[Utterance], list[Tensor] | Audio]:
+    def _read(self, rows: list[Utterance], seed: int, epoch: int, masked: bool) -> Batch:
+        sound: list[Tensor] | Audio
         if self.cache is not None:
-            return rows, [self.cache.get(row) for row in rows]
-        return rows, Audio.from_arrays([self._waveform(row, seed, epoch) for row in rows])
+            sound = [self.cache.get(row) for row in rows]
+        else:
+            sound = Audio.from_arrays([self._waveform(row, seed, epoch) for row in rows])
+        return Batch(rows, sound, seed, epoch, masked)
 
-    def _finish(self, rows: list[Utterance], read: list[Tensor] | Audio, seed: int, epoch: int, masked: bool) -> Batch:
-        """Encode, where that has not been done, and mask."""
-        if isinstance(read, Audio):
+    def frames(self, batch: Batch) -> Padded:
+        """The frames (B, T, E) of a batch, float32: encoded, where that has not been done, and masked.
+
+        The encoder's part of the graph is kept where it is being trained.
+        """
+        if isinstance(batch.sound, Audio):
             device = next(self.encoder.buffers()).device
             frozen = not any(parameter.requires_grad for parameter in self.encoder.parameters())
             with torch.inference_mode(frozen):
-                frames = self.encoder(read.to(device)).rows()
+                frames = self.encoder(batch.sound.to(device)).to(dtype=torch.float32).rows()
         else:
-            frames = read
+            frames = batch.sound
         masking = self.data.masking
-        if masked and masking is not None and epoch >= masking.from_epoch:
+        if batch.masked and masking is not None and batch.epoch >= masking.from_epoch:
             options = masking.model_dump(exclude={"from_epoch"})
             frames = [
-                audio.mask_features(values, generator(seed, epoch, row.id, "mask"), **options)
-                for row, values in zip(rows, frames, strict=True)
+                audio.mask_features(values, generator(batch.seed, batch.epoch, row.id, "mask"), **options)
+                for row, values in zip(batch.utterances, frames, strict=True)
             ]
-        return Batch(rows, Padded.from_rows([values.clone() for values in frames]))
+        return Padded.from_rows([values.clone() for values in frames])
 
     def _waveform(self, row: Utterance, seed: int, epoch: int) -> np.ndarray:
         """The samples of an utterance, with the epoch's speed and noise."""

@@ -91,7 +91,8 @@ class WhisperEncoder(Encoder):
         samples = F.pad(samples[:, None].float(), (FFT_SAMPLES // 2, 0), mode="reflect")[:, 0]
         spectrum = torch.stft(samples, FFT_SAMPLES, HOP_SAMPLES, window=self.taper, center=False, return_complex=True)
         power = spectrum.abs().square()[:, :, : 2 * int(lengths.max())]
-        mel = (self.mel_filters.T @ power).clamp(min=1e-10).log10().mT
+        with torch.autocast(power.device.type, enabled=False):
+            mel = (self.mel_filters.T @ power).clamp(min=1e-10).log10().mT
         real = Padded(mel, 2 * lengths).mask[:, :, None]
         peak = mel.masked_fill(~real, -torch.inf).amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(mel, peak - 8.0) + 4.0) / 4.0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stapes.errors import WeightsError
@@ -141,9 +141,8 @@ def _bar(package: Package, folder: Path, progress: bool) -> Iterator[Callable[[]
 def _size(folder: Path) -> int:
     """Bytes in a folder that another process writes to; what vanishes meanwhile counts as nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):  # unlike rglob, it passes over a folder that vanishes under it
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
     return total

@@ -68,6 +68,10 @@ class Loop:
         stage, engine = self.stage, self.engine
         torch.manual_seed(stage.seed + engine.process_index)
         lora.set_trainable(self.model, stage.trainable)
+        with engine.main_process_first():  # the others find the cache filled
+            self.data.attach(stage.cache)
+            if self.validation is not None:
+                self.validation.attach(self.model.encoder, stage.cache)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.model.to(engine.device)
         self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
@@ -106,8 +110,10 @@ class Loop:
             answers = [self._answer(row) for row in batch.utterances]
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
             with waiting:
-                with engine.autocast(), _attention(engine.device):
-                    losses = model(batch.frames.to(engine.device), answers, weights)
+                with engine.autocast():
+                    frames = self.data.frames(batch).to(engine.device)
+                    with _attention(engine.device):
+                        losses = model(frames, answers, weights)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
                 engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
@@ -274,5 +280,7 @@ class Loop:
 
 
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes ten times as long there."""
+    """On CPU, the LLM's attention by plain matrix products: the backward pass of torch's fused kernel takes ten times as long
+    there, where a mask is given for every query.
+    """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()

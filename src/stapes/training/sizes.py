@@ -100,6 +100,8 @@ def outline(recipe: Recipe) -> Outline:
         head = CTCHead(torch.empty(1, _width(llm))) if recipe.ctc else None
     if recipe.lora is not None:
         lora.add(llm, **recipe.lora.model_dump())
+    if recipe.encoder_lora is not None:
+        lora.add(encoder, **recipe.encoder_lora.model_dump())
     frames = round(SECONDS_PER_UTTERANCE / seconds_per_frame)
     rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}

@@ -53,12 +53,10 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     display.track(folder / "tensorboard")
     torch.manual_seed(stages[0].seed)  # of a fresh adapter
     model = checkpoint.build(recipe)
-    with engine.main_process_first():
-        data = TrainingData(recipe.data, model.encoder, progress=engine.is_main_process)
-        validation = None
-        if recipe.data.dev is not None:
-            most = max(stage.evaluate_utterances for stage in stages)
-            validation = Validation.load(recipe.data.dev, most, model.encoder, recipe.data.cache)
+    data = TrainingData(recipe.data, model.encoder, progress=engine.is_main_process)
+    validation = None
+    if recipe.data.dev is not None:
+        validation = Validation.load(recipe.data.dev, max(stage.evaluate_utterances for stage in stages), model.encoder)
     _report(data, display)
     epoch = 0
     for number, stage in enumerate(stages, 1):
@@ -100,6 +98,17 @@ def validate(recipe: Recipe) -> None:
     for number, stage in enumerate(recipe.resolved_stages):
         if "ctc" in stage.losses and recipe.ctc is None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
+        for part, section in (("llm.lora", "lora"), ("encoder.lora", "encoder_lora")):
+            if "trainable" in stage.model_fields_set and part in stage.trainable and getattr(recipe, section) is None:
+                raise RecipeError(
+                    f"stages.{number}.trainable", part, f"a model with {section}", f"add `{section}: {{rank: 8}}`"
+                )
+        if "encoder.lora" in stage.trainable and stage.cache:
+            found = "the encoder is trained, cached features would go stale"
+            raise RecipeError(f"stages.{number}.cache", found, fix="set cache: false in this stage")
+    if (recipe.data.speed or recipe.data.noise) and all(stage.cache for stage in recipe.resolved_stages):
+        found = "cached features and waveform augmentation (speed, noise)"
+        raise RecipeError("train.cache", found, "one of them", "set cache: false in the stages that are to have it")
 
 
 def _report(data: TrainingData, display: Display) -> None:

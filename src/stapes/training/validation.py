@@ -28,24 +28,26 @@ class Validation:
 
     Attributes:
         utterances: at most the number asked for, none longer than the encoder's window.
-        cache: where their frames are; None encodes them at every evaluation, as a trainable encoder needs.
+        cache: where their frames are; None encodes them at every evaluation, as a trainable encoder needs (see ``attach``).
     """
 
     utterances: list[Utterance]
-    cache: FeatureCache | None
+    cache: FeatureCache | None = None
 
     @classmethod
-    def load(cls, path: str, count: int, encoder: Encoder, cache: bool) -> Validation:
-        """Read the manifest, draw ``count`` utterances (the same ones for the same manifest), fill the cache."""
+    def load(cls, path: str, count: int, encoder: Encoder) -> Validation:
+        """Read the manifest and draw ``count`` utterances (the same ones for the same manifest)."""
         rows = [row for row in read_manifest(path) if row.duration <= encoder.max_seconds and row.text.strip()]
         if not rows:
             raise DataError(path, "no utterance with a transcript", "at least one to choose checkpoints on")
         chosen = sorted(generator("validation").permutation(len(rows))[:count])
-        utterances = [rows[index] for index in chosen]
-        features = FeatureCache(encoder) if cache else None
-        if features is not None:
-            fill(features, utterances)
-        return cls(utterances, features)
+        return cls([rows[index] for index in chosen])
+
+    def attach(self, encoder: Encoder, cache: bool) -> None:
+        """Keep the frames of the encoder as it now is in a cache, or encode at every evaluation."""
+        self.cache = FeatureCache(encoder) if cache else None
+        if self.cache is not None:
+            fill(self.cache, self.utterances)
 
     def criterion(self, stage: Stage) -> str:
         """The score that the best checkpoint has the lowest of."""
