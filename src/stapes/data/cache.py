@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -150,12 +152,30 @@ def fill(cache: FeatureCache, utterances: Sequence[Utterance], progress: bool = 
     seconds = sum(utterance.duration for utterance in todo)
     with Progress(console=Console(stderr=True), disable=not (progress and todo)) as bar:
         task = bar.add_task(f"encoding {len(todo)} utterances ({seconds / 3600:.1f} h)", total=seconds)
-        for batch in by_seconds(todo, BATCH_SECONDS):
-            for utterance, frames in zip(batch, encode(cache.encoder, batch).rows(), strict=True):
+        for batch, encoded in _encoded(cache.encoder, list(by_seconds(todo, BATCH_SECONDS))):
+            for utterance, frames in zip(batch, encoded.rows(), strict=True):
                 cache.put(utterance, frames)
             bar.update(task, advance=sum(utterance.duration for utterance in batch))
     cache.close()
     return len(todo)
+
+
+def _encoded(encoder: Encoder, work: Sequence[list[Utterance]]) -> Iterator[tuple[list[Utterance], Padded]]:
+    """Batches and their frames, in order. On CPU each core takes a batch of its own: small ones do not share well."""
+    threads = torch.get_num_threads()
+    workers = threads if next(encoder.buffers()).device.type == "cpu" else 1
+    running: deque[tuple[list[Utterance], Future[Padded]]] = deque()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            for batch in work:
+                running.append((batch, pool.submit(encode, encoder, batch)))
+                if len(running) > 2 * workers:
+                    first, encoded = running.popleft()
+                    yield first, encoded.result()
+            for first, encoded in running:
+                yield first, encoded.result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def by_seconds(utterances: Sequence[Utterance], seconds: float) -> Iterable[list[Utterance]]:

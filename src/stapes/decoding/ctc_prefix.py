@@ -19,6 +19,7 @@ of long sums keep their digits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,12 @@ class Prefixes:
         """The states at ``index``."""
         return Prefixes(self.ends_piece[index], self.ends_blank[index], self.last[index], self.score[index])
 
+    @classmethod
+    def collect(cls, found: Sequence[tuple[Prefixes, int]]) -> Prefixes:
+        """One of each of several sets of states."""
+        fields = ("ends_piece", "ends_blank", "last", "score")
+        return cls(*(torch.stack([getattr(states, field)[row] for states, row in found]) for field in fields))
+
     @property
     def complete(self) -> Tensor:
         """(R,) log-probability of exactly each prefix."""
@@ -65,6 +72,8 @@ class CTCPrefixScorer:
     """
 
     def __init__(self, log_probs: Tensor, lengths: Tensor) -> None:
+        if log_probs.device.type == "mps":  # which has no float64
+            log_probs = log_probs.cpu()
         padding = torch.arange(log_probs.shape[1], device=log_probs.device) >= lengths[:, None].to(log_probs.device)
         self.log_probs = log_probs.double().masked_fill(padding[:, :, None], IMPOSSIBLE).clamp(min=IMPOSSIBLE)
         self.log_probs[:, :, BLANK] = self.log_probs[:, :, BLANK].masked_fill(padding, 0.0)
@@ -122,22 +131,33 @@ class CTCPrefixProcessor(LogitsProcessor):
     ) -> None:
         self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
         self.beams, self.candidates, self.margin = beams, candidates, margin
-        self._states = scorer.start()
-        # (utterance, tokens so far) -> row of the states; what it does not hold has ended.
-        self._rows: dict[tuple[int, tuple[int, ...]], int] = {
-            (utterance, ()): utterance for utterance in range(len(scorer.log_probs))
-        }
+        start = scorer.start()
+        # Of each utterance, the texts that may go on, and where their states are; what it does not hold has ended.
+        self._known: list[dict[tuple[int, ...], tuple[Prefixes, int]]] = [
+            {(): (start, utterance)} for utterance in range(len(scorer.log_probs))
+        ]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (R, V) of the next token, R = B x beams, given the tokens so far (R, U)."""
-        language = scores.float().log_softmax(-1)
+        return self.mix([row // self.beams for row in range(len(input_ids))], input_ids.tolist(), scores)
+
+    def mix(self, utterances: Sequence[int], texts: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
+        """The same for some utterances, whose texts may differ in length; the others stay where they are.
+
+        Args:
+            utterances: R of them; one may come several times, with different texts.
+            texts: the tokens so far of each: of those that the last call for this utterance allowed.
+            scores: (R, V) of the LLM.
+        """
+        device = self.scorer.log_probs.device
+        language = scores.to(device).float().log_softmax(-1)
         mixed = torch.full_like(language, -torch.inf)
         mixed[:, self.end_ids[0]] = -1e9  # a row that has ended still needs something to pick
-        prefixes = [(row // self.beams, tuple(tokens)) for row, tokens in enumerate(input_ids.tolist())]
-        living = [row for row, prefix in enumerate(prefixes) if prefix in self._rows]
+        prefixes = [(utterance, tuple(text)) for utterance, text in zip(utterances, texts, strict=True)]
+        living = [row for row, (utterance, text) in enumerate(prefixes) if text in self._known[utterance]]
         if not living:
-            return mixed
-        states = self._states.take(torch.tensor([self._rows[prefixes[row]] for row in living], device=scores.device))
+            return mixed.to(scores.device)
+        states = Prefixes.collect([self._known[utterance][text] for utterance, text in (prefixes[row] for row in living)])
         best = language[living].topk(self.candidates, dim=-1)
         likely = best.values >= best.values[:, :1] - self.margin
         shortlist = [tokens[mask].tolist() for tokens, mask in zip(best.indices, likely, strict=True)]
@@ -147,21 +167,21 @@ class CTCPrefixProcessor(LogitsProcessor):
             for token in shortlist[index]
             if token not in self.end_ids and self.pieces.of_token(token)
         ]
-        owner = torch.tensor([index for index, _, _ in triples], device=scores.device, dtype=torch.long)
+        owner = torch.tensor([index for index, _, _ in triples], device=device, dtype=torch.long)
         extended = self._extend(states.take(owner), [prefixes[living[index]][0] for index, _, _ in triples], triples)
-        rows = torch.tensor(living, device=scores.device)
-        tokens = torch.tensor([token for _, token, _ in triples], device=scores.device, dtype=torch.long)
+        rows = torch.tensor(living, device=device)
+        tokens = torch.tensor([token for _, token, _ in triples], device=device, dtype=torch.long)
         gain = (extended.score - states.score[owner]).float()
         mixed[rows[owner], tokens] = (1 - self.weight) * language[rows[owner], tokens] + self.weight * gain
         ending = (states.complete - states.score).float()
         for end in self.end_ids:
             mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
-        self._states = extended
-        self._rows = {
-            (prefixes[living[index]][0], (*prefixes[living[index]][1], token)): number
-            for number, (index, token, _) in enumerate(triples)
-        }
-        return mixed
+        for utterance in utterances:
+            self._known[utterance] = {}
+        for number, (index, token, _) in enumerate(triples):
+            utterance, text = prefixes[living[index]]
+            self._known[utterance][*text, token] = extended, number
+        return mixed.to(scores.device)
 
     def _extend(self, states: Prefixes, utterances: list[int], triples: list[tuple[int, int, list[int]]]) -> Prefixes:
         """Each state with all pieces of its token, one piece of every unfinished token at a time."""

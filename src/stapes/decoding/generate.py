@@ -1,4 +1,8 @@
-"""Text from frames: greedy or beam search through transformers' ``generate``, in batches, with a cap by duration."""
+"""Text from frames, in batches, with a cap by duration.
+
+Beam search is transformers' ``generate``. So is greedy search, unless the CTC head has heard something: then that is a draft
+(``drafts.py``), and the same tokens are found in fewer steps.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer
+from stapes.decoding.drafts import Choose, Draft, search
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
 from stapes.types import Padded
@@ -61,25 +66,44 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         speech = model.speech(frames)
         embeddings, mask = model.splice(speech.embeddings)
     caps = [math.ceil(options.tokens_per_second * duration) + options.tokens_spare for duration in seconds]
-    processors = LogitsProcessorList()
+    heard = model.heard(speech)
+    sound: CTCPrefixProcessor | None = None
     if options.ctc_weight > 0 and speech.log_probs is not None and model.pieces is not None:
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
-        processors.append(CTCPrefixProcessor(scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams))
-    processors.append(_Cap(caps, options.beams, model.llm.end_id))
-    generated = model.llm.generate(
-        embeddings,
-        mask,
-        max_new_tokens=max(caps) + 1,
-        num_beams=options.beams,
-        do_sample=False,
-        no_repeat_ngram_size=options.no_repeat_ngram,
-        length_penalty=options.length_penalty,
-        logits_processor=processors,
-    )
-    return [
-        _hypothesis(model, row, cap, heard)
-        for row, cap, heard in zip(generated.tolist(), caps, model.heard(speech), strict=True)
-    ]
+        sound = CTCPrefixProcessor(scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams)
+    if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
+        drafts = [Draft(model.answer(text or "")[:-1]) for text in heard]
+        rows = search(model.llm, embeddings, mask, drafts, _greedy(model.llm.end_id, caps, options.no_repeat_ngram, sound))
+    else:
+        processors = LogitsProcessorList([sound] if sound is not None else [])
+        processors.append(_Cap(caps, options.beams, model.llm.end_id))
+        rows = model.llm.generate(
+            embeddings,
+            mask,
+            max_new_tokens=max(caps) + 1,
+            num_beams=options.beams,
+            do_sample=False,
+            no_repeat_ngram_size=options.no_repeat_ngram,
+            length_penalty=options.length_penalty,
+            logits_processor=processors,
+        ).tolist()
+    return [_hypothesis(model, row, cap, text) for row, cap, text in zip(rows, caps, heard, strict=True)]
+
+
+def _greedy(end_id: int, caps: Sequence[int], no_repeat_ngram: int, sound: CTCPrefixProcessor | None) -> Choose:
+    """The next token of some rows, from what ``generate`` would look at, in the same order: repetition, sound, cap."""
+    ban = NoRepeatNGramLogitsProcessor(no_repeat_ngram) if no_repeat_ngram else None
+
+    def choose(rows: list[int], texts: list[list[int]], scores: Tensor) -> list[int]:
+        if ban is not None:
+            banned = [ban(torch.tensor([text]), row[None]) for text, row in zip(texts, scores, strict=True)]
+            scores = torch.cat(banned)
+        if sound is not None:
+            scores = sound.mix(rows, texts, scores)
+        best = scores.argmax(-1).tolist()
+        return [end_id if len(text) >= caps[row] else token for row, text, token in zip(rows, texts, best, strict=True)]
+
+    return choose
 
 
 def _hypothesis(model: SpeechLLM, row: list[int], cap: int, ctc_text: str | None) -> Hypothesis:

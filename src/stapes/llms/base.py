@@ -82,6 +82,34 @@ class LLM(nn.Module):
             hook.remove()
         return logits[0]
 
+    @property
+    def can_rewind(self) -> bool:
+        """Whether positions that it has read can be masked afterwards: full attention in every layer, and no other state."""
+        kinds = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+        return kinds == {"full_attention"} and not self.model._is_stateful
+
+    def extend(self, embeddings: Tensor, mask: Tensor, cache: Any, keep: int = 0) -> Tensor:
+        """Read more positions, after those in ``cache``, which is added to.
+
+        Args:
+            embeddings: (B, U, D) of the new positions.
+            mask: (B, S + U) bool of all positions, those in the cache first; false ones are passed over and not counted.
+            cache: transformers' key-value cache.
+            keep: logits are wanted of that many last positions; 0 is all.
+
+        Returns:
+            (B, U or keep, V) logits.
+        """
+        logits: Tensor = self.model(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            position_ids=positions(mask)[:, -embeddings.shape[1] :],
+            past_key_values=cache,
+            logits_to_keep=keep,
+            use_cache=True,
+        ).logits
+        return logits
+
     def generate(self, embeddings: Tensor, mask: Tensor, **options: Any) -> Tensor:
         """Generate through transformers' ``generate``: (B, L, D), padded on the left -> new token ids (B, U)."""
         with torch.inference_mode(), warnings.catch_warnings():
