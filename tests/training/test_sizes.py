@@ -1,13 +1,16 @@
 """Sizes found without weights are those of the model with its weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from stapes import checkpoint, lora, recipe
+from stapes.model import SpeechLLM
 from stapes.training import sizes
-from stapes.types import Padded
+from stapes.types import Audio, Padded
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,42 @@ def test_memory(resolved: recipe.Recipe):
     assert sizes.memory(found, resolved, half).activations == pytest.approx(listen.activations / 2, rel=1e-6)
 
 
+def kept_by_autograd(model: SpeechLLM, run: Callable[[], object]) -> int:
+    """Bytes that ``run`` leaves behind for the backward pass, the model's own tensors apart."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_activations_of_a_trained_encoder(tiny_whisper: Path):
+    resolved = recipe.parse(
+        {
+            "encoder": {"name": "whisper", "weights": f"path:{tiny_whisper}"},
+            "adapter": {"name": "stack_mlp", "stride": 4, "hidden_dim": 64},
+            "llm": {"name": "toy"},
+            "ctc": {"merges": 6},
+            "encoder_lora": {"rank": 2},
+            "train": {"steps": 1, "batch_seconds": 40.0, "losses": {"ctc": 1.0}, "cache": False},
+            "stages": [{"name": "refine", "trainable": ["adapter", "ctc", "encoder.lora"]}, {"name": "align"}],
+        }
+    )
+    model = checkpoint.build(resolved).train()
+    found, (refine, align) = sizes.outline(resolved), resolved.resolved_stages
+    lora.set_trainable(model, refine.trainable)
+    sounds = Audio.from_arrays([np.random.default_rng(row).standard_normal(160_000).astype(np.float32) for row in range(4)])
+    measured = kept_by_autograd(model, lambda: model.encoder(sounds))
+    estimated = sizes.memory(found, resolved, refine).activations - sizes.memory(found, resolved, align).activations
+    assert 0.6 < estimated / measured < 1.6
+
+
 def test_activations_are_near_what_autograd_keeps():
     """A toy of the LLM's proportions, uncompressed, with the speech rate and lengths that the estimate supposes."""
     resolved = recipe.parse(
@@ -77,18 +116,8 @@ def test_activations_are_near_what_autograd_keeps():
     )
     model = checkpoint.build(resolved).train()
     lora.set_trainable(model, ["adapter", "llm.lora"])
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
     frames = Padded(torch.randn(4, 500, 16), torch.full((4,), 500))
     answers = [[*range(20, 60)]] * 4
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(frames, answers, {"next_token": 1.0})
-    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    measured = kept_by_autograd(model, lambda: model(frames, answers, {"next_token": 1.0}))
     (stage,) = resolved.resolved_stages
     assert 0.6 < sizes.memory(sizes.outline(resolved), resolved, stage).activations / measured < 1.6

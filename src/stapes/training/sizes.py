@@ -38,11 +38,13 @@ class Outline:
     Attributes:
         model: its parts under their names in ``SpeechLLM``: encoder, adapter, ctc, llm; without those that are ``missing``.
         missing: part -> why its size is not known.
+        frames_per_second: what the encoder gives.
         embeddings_per_second: what the adapter gives; None where it is missing.
     """
 
     model: nn.ModuleDict
     missing: dict[str, str]
+    frames_per_second: float
     embeddings_per_second: float | None
 
 
@@ -77,6 +79,7 @@ def outline(recipe: Recipe) -> Outline:
     """
     parts: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
+    seconds_per_frame = getattr(ENCODERS[(recipe.encoder or {})["name"]], "seconds_per_frame", 0.02)
     for part, table, build in (("encoder", ENCODERS, _encoder), ("llm", LLMS, _llm)):
         config = getattr(recipe, part) or {}
         if "weights" not in table.options(config["name"]):
@@ -90,9 +93,8 @@ def outline(recipe: Recipe) -> Outline:
             parts[part] = build(folder)
     if missing:
         missing["adapter"] = f"its size follows from the {' and the '.join(missing)}"
-        return Outline(nn.ModuleDict(parts), missing, None)
+        return Outline(nn.ModuleDict(parts), missing, 1 / seconds_per_frame, None)
     encoder, llm = parts["encoder"], parts["llm"]
-    seconds_per_frame = getattr(ENCODERS[(recipe.encoder or {})["name"]], "seconds_per_frame", 0.02)
     with torch.device("meta"):
         adapter = ADAPTERS.build(
             recipe.adapter or {}, encoder_dim=_width(encoder), llm_dim=_width(llm), seconds_per_frame=seconds_per_frame
@@ -105,7 +107,7 @@ def outline(recipe: Recipe) -> Outline:
     frames = round(SECONDS_PER_UTTERANCE / seconds_per_frame)
     rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}
-    return Outline(nn.ModuleDict(parts), {}, rate)
+    return Outline(nn.ModuleDict(parts), {}, 1 / seconds_per_frame, rate)
 
 
 def counts(model: nn.Module, stage: Stage | None = None) -> dict[str, tuple[int, int]]:
@@ -126,13 +128,15 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
     """Bytes that the backward pass of one micro-batch keeps, about.
 
     A layer of the LLM of width D with an inner width I keeps some 10 D + 4 I numbers a position (norms, attention, gate), the
-    vocabulary's logits exist three times (logits, log-probabilities, gradient), and each linear layer of an adapter keeps three
-    times its output. With the parts of ``stapes-base`` this is within a fifth of what autograd saves.
+    vocabulary's logits exist three times (logits, log-probabilities, gradient), each linear layer of an adapter keeps three
+    times its output, and one of a frozen encoder, LoRA's included, its output once. With the parts of ``stapes-base`` this is
+    within a fifth of what autograd saves for adapter and LLM.
     """
     seconds = stage.batch_seconds
     embeddings = seconds * (found.embeddings_per_second or 0.0)
-    adapter = sum(parameter.shape[0] for parameter in found.model["adapter"].parameters() if parameter.dim() > 1)
-    numbers = 3 * embeddings * adapter
+    numbers = 3 * embeddings * _outputs(found.model["adapter"])
+    if "encoder.lora" in stage.trainable:
+        numbers += seconds * found.frames_per_second * _outputs(found.model["encoder"])
     if "next_token" in stage.losses:
         config: Any = _config(found.model["llm"])
         read = seconds * PIECES_PER_SECOND if recipe.ctc and recipe.ctc.compress else embeddings
@@ -141,6 +145,12 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
         layer = 10 * config.hidden_size + 4 * getattr(config, "intermediate_size", 4 * config.hidden_size)
         numbers += positions * config.num_hidden_layers * layer + 3 * answers * config.vocab_size
     return round(FLOAT_BYTES * numbers)
+
+
+def _outputs(module: nn.Module) -> int:
+    """How many numbers the linear layers and convolutions of a module give for one position."""
+    layers = [part for part in module.modules() if not isinstance(part, nn.Embedding)]
+    return sum(own.shape[0] for part in layers for own in part.parameters(recurse=False) if own.dim() > 1)
 
 
 def _sources(table: Table, config: dict[str, Any]) -> list[str]:
