@@ -105,7 +105,7 @@ def test_a_section_that_is_missing(section: str):
 
 
 def test_a_component_without_a_name():
-    with pytest.raises(RecipeError, match=r"adapter: name is None, expected a string; known: conv1d_mlp"):
+    with pytest.raises(RecipeError, match=r"adapter: name is None, expected a string; known: conv, conv1d_mlp"):
         parse(adapter={"stride": 3})
 
 

@@ -6,35 +6,16 @@ import contract
 import numpy as np
 import pytest
 import torch
+from adapters.equations import conv, gelu, linear, norm, softmax, stacked
 
 from stapes.adapters import ADAPTERS
-from stapes.adapters.layers import StridedConv, TransformerLayer, rotate
+from stapes.adapters.layers import StridedConv, TransformerLayer, key_mask, rotate, stack, windows
 from stapes.errors import RecipeError
 from stapes.types import Padded
 
-erf = np.vectorize(math.erf)
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    return x * (1 + erf(x / math.sqrt(2))) / 2
-
-
-def norm(x: np.ndarray, layer: torch.nn.LayerNorm) -> np.ndarray:
-    scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + layer.eps)
-    return scaled * layer.weight.numpy() + layer.bias.numpy()
-
-
-def linear(x: np.ndarray, layer: torch.nn.Linear) -> np.ndarray:
-    return x @ layer.weight.numpy().T + layer.bias.numpy()
-
 
 def strided_conv(x: np.ndarray, layer: StridedConv) -> np.ndarray:
-    """out_i = GELU(b + sum_j W_j x_{i s + j - k // 2}), zeros beyond either end."""
-    W, b, s = layer.conv.weight.numpy(), layer.conv.bias.numpy(), layer.stride
-    k = W.shape[2]
-    padded = np.pad(x, ((k // 2, k), (0, 0)))
-    starts = range(0, len(x), s)
-    return gelu(np.stack([b + sum(W[:, :, j] @ padded[start + j] for j in range(k)) for start in starts]))
+    return gelu(conv(x, layer.conv))
 
 
 def rotary(x: np.ndarray) -> np.ndarray:
@@ -52,10 +33,41 @@ def transformer_layer(x: np.ndarray, layer: TransformerLayer) -> np.ndarray:
     heads = []
     for columns in (slice(head * C, (head + 1) * C) for head in range(layer.heads)):
         scores = rotary(q[:, columns]) @ rotary(k[:, columns]).T / math.sqrt(C)
-        weights = np.exp(scores - scores.max(1, keepdims=True))
-        heads.append(weights / weights.sum(1, keepdims=True) @ v[:, columns])
+        heads.append(softmax(scores) @ v[:, columns])
     x = x + linear(np.concatenate(heads, axis=1), layer.out)
     return x + linear(gelu(linear(norm(x, layer.ffn_norm), layer.ffn_in)), layer.ffn_out)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_stack(size: int):
+    torch.manual_seed(0)
+    rows = [torch.randn(length, 4) for length in (1, 5, 9)]
+    padded = Padded.from_rows(rows)
+    found = stack(Padded(padded.values.masked_fill(~padded.mask[:, :, None], torch.nan), padded.lengths), size)
+    for row, wanted in zip(found.rows(), rows, strict=True):
+        np.testing.assert_array_equal(row, stacked(wanted.numpy(), size))
+
+
+def test_windows():
+    """Five frames three at a time beside two frames: whole, rest, shorter, none."""
+    rows = [torch.randn(5, 4), torch.randn(2, 4)]
+    found = windows(Padded.from_rows(rows), 3)
+    assert found.lengths.tolist() == [3, 2, 2, 0]
+    for row, wanted in zip(found.rows(), (rows[0][:3], rows[0][3:], rows[1], rows[1][:0]), strict=True):
+        assert torch.equal(row, wanted)
+
+
+def test_a_window_is_no_wider_than_the_batch():
+    frames = Padded.from_rows([torch.randn(5, 4), torch.randn(2, 4)])
+    found = windows(frames, 1500)
+    assert torch.equal(found.values, frames.values)
+    assert torch.equal(found.lengths, frames.lengths)
+
+
+def test_attention_reads_what_is_real_and_where_nothing_is_everything():
+    values = torch.zeros(2, 3, 4)
+    assert key_mask(Padded(values, torch.tensor([3, 3]))) is None
+    assert key_mask(Padded(values, torch.tensor([2, 0]))).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2), (5, 2), (7, 3)])
@@ -84,10 +96,16 @@ def test_a_layer_that_starts_at_zero_is_the_identity():
     assert not torch.equal(TransformerLayer(16, 2, 24, 0.0, start_at_zero=False)(frames).values, x)
 
 
-@pytest.mark.parametrize("name", ["conv1d_mlp", "conv1d_transformer"])
+@pytest.mark.parametrize("name", ["conv", "conv1d_mlp", "conv1d_transformer", "cross_attention", "dws_mlp"])
 def test_an_even_kernel_is_an_error(name: str):
     with pytest.raises(RecipeError, match=r"adapter\.kernel: 4, expected an odd number"):
         ADAPTERS.build({"name": name, "kernel": 4}, encoder_dim=8, llm_dim=8, seconds_per_frame=0.02)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(2, 1), (4, 5)])
+def test_a_kernel_that_would_not_hear_the_last_frame_is_an_error(stride: int, kernel: int):
+    with pytest.raises(RecipeError, match=rf"adapter\.kernel: {kernel} for a stride of {stride}, expected {2 * stride - 1} or"):
+        StridedConv(6, 4, kernel, stride)
 
 
 def test_heads_that_do_not_fit_are_an_error():

@@ -6,10 +6,19 @@ from stapes.registry import Table
 ADAPTERS = Table(
     "adapter",
     {
-        "pool_linear": "stapes.adapters.pool_linear:PoolLinear",
+        "linear": "stapes.adapters.linear:Linear",
         "stack_mlp": "stapes.adapters.stack_mlp:StackMLP",
+        "stack_swiglu": "stapes.adapters.stack_swiglu:StackSwiGLU",
+        "pool_linear": "stapes.adapters.pool_linear:PoolLinear",
+        "transformer": "stapes.adapters.transformer:Transformer",
+        "conv": "stapes.adapters.conv:Conv",
         "conv1d_mlp": "stapes.adapters.conv1d_mlp:Conv1dMLP",
+        "dws_mlp": "stapes.adapters.dws_mlp:DwsMLP",
         "conv1d_transformer": "stapes.adapters.conv1d_transformer:Conv1dTransformer",
+        "q_former": "stapes.adapters.q_former:QFormerAdapter",
+        "segment_q_former": "stapes.adapters.segment_q_former:SegmentQFormer",
+        "wlq_former": "stapes.adapters.wlq_former:WLQFormer",
+        "cross_attention": "stapes.adapters.cross_attention:CrossAttention",
     },
 )
 

@@ -35,13 +35,15 @@ class Conv1dMLP(Adapter):
         hidden_dim: width of the MLP's hidden layer.
     """
 
+    conv: type[StridedConv] = StridedConv  # a class of its own for ``dws_mlp``, which differs in nothing else
+
     def __init__(
         self, encoder_dim: int, llm_dim: int, dim: int = 512, convs: int = 2, kernel: int = 5, hidden_dim: int = 2048
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(encoder_dim)
         widths = [encoder_dim, *[dim] * convs]
-        self.convs = nn.ModuleList(StridedConv(a, b, kernel, 2) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(self.conv(a, b, kernel, 2) for a, b in pairwise(widths))
         self.mlp_norm = nn.LayerNorm(widths[-1])
         self.hidden = nn.Linear(widths[-1], hidden_dim)
         self.out = nn.Linear(hidden_dim, llm_dim)

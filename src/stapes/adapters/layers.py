@@ -10,8 +10,36 @@ from stapes.errors import RecipeError
 from stapes.types import Padded
 
 
+def stack(frames: Padded, size: int) -> Padded:
+    """Put ``size`` frames side by side, the last group filled up with zeros: (B, T, E) -> (B, ceil(T / size), size E)."""
+    values = frames.zero_padding().values
+    values = F.pad(values, (0, 0, 0, -values.shape[1] % size))
+    return Padded(values.unflatten(1, (-1, size)).flatten(2), -(-frames.lengths // size))
+
+
+def windows(frames: Padded, size: int) -> Padded:
+    """Cut each utterance into K = ceil(T / size) windows, the last one shorter: (B, T, E) -> (B K, min(size, T), E).
+
+    A window that lies in the padding has length zero.
+    """
+    size = min(size, frames.values.shape[1])
+    stacked = stack(frames, size).values
+    starts = size * torch.arange(stacked.shape[1], device=frames.lengths.device)
+    lengths = (frames.lengths[:, None] - starts).clamp(0, size)
+    return Padded(stacked.unflatten(2, (size, -1)).flatten(0, 1), lengths.flatten())
+
+
+def key_mask(frames: Padded) -> Tensor | None:
+    """(B, 1, 1, T) bool, true for what attention may read; None where that is everything, which is quicker.
+
+    A row that is padding throughout may be read: not every kernel of torch gives numbers for a softmax over nothing.
+    """
+    mask = frames.mask
+    return None if bool(mask.all()) else (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
+
+
 class StridedConv(nn.Module):
-    """Conv1d over time and GELU: (B, T, E) -> (B, ceil(T / stride), C).
+    """Conv1d over time, then GELU or what is given: (B, T, E) -> (B, ceil(T / stride), C).
 
     Padding is zeroed before the convolution reads across it, so that a neighbour's length changes nothing; half a kernel of
     zeros stands at either end, so that the first and the last frame are heard.
@@ -19,24 +47,31 @@ class StridedConv(nn.Module):
     Args:
         in_dim: E.
         out_dim: C.
-        kernel: width in frames, odd.
+        kernel: width in frames, odd; 2 x stride - 1 at least, for the last frame may stand stride - 1 after the last step.
         stride: frames per output.
+        then: maps what the convolution gives, step by step; GELU where it is None.
+        groups: of channels that the convolution keeps apart.
 
     Raises:
-        RecipeError: an even kernel, which would leave a frame too many at the end.
+        RecipeError: an even kernel, which would leave a frame too many at the end, or a narrow one, which would not hear it.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, kernel: int, stride: int, then: nn.Module | None = None, groups: int = 1
+    ) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise RecipeError("adapter.kernel", f"{kernel}", "an odd number")
+        if kernel < 2 * stride - 1:
+            raise RecipeError("adapter.kernel", f"{kernel} for a stride of {stride}", f"{2 * stride - 1} or more")
         self.stride = stride
-        self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, padding=kernel // 2)
+        self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, padding=kernel // 2, groups=groups)
+        self.then = nn.GELU() if then is None else then
 
     def forward(self, frames: Padded) -> Padded:
         """Convolve; see the class."""
         values = self.conv(frames.zero_padding().values.mT).mT
-        return Padded(F.gelu(values), self.output_lengths(frames.lengths))
+        return Padded(self.then(values), self.output_lengths(frames.lengths))
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """ceil(T / stride)."""
@@ -77,10 +112,9 @@ class TransformerLayer(nn.Module):
 
     def forward(self, frames: Padded) -> Padded:
         """Attend over the real steps only; see the class."""
-        hidden, mask = frames.values, frames.mask
-        attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+        hidden = frames.values
         query, key, value = self.qkv(self.attention_norm(hidden)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=attention_mask)
+        mixed = F.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=key_mask(frames))
         hidden = hidden + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         hidden = hidden + self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
         return Padded(hidden, frames.lengths)

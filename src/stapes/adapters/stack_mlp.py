@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stapes.adapters.base import Adapter
+from stapes.adapters.layers import stack
 from stapes.types import Padded
 
 
@@ -40,10 +41,8 @@ class StackMLP(Adapter):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        values = frames.zero_padding().values
-        values = F.pad(values, (0, 0, 0, -values.shape[1] % self.stride))
-        stacked = values.unflatten(1, (-1, self.stride)).flatten(2)
-        return Padded(self.out(F.relu(self.hidden(stacked))), self.output_lengths(frames.lengths)).zero_padding()
+        stacked = stack(frames, self.stride)
+        return Padded(self.out(F.relu(self.hidden(stacked.values))), stacked.lengths).zero_padding()
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """ceil(T / stride)."""

@@ -1,0 +1,87 @@
+"""``segment_q_former``: a Q-Former over every segment of a long recording, told which one it reads. arXiv 2309.13963.
+
+    z_s = W QFormer(q, LayerNorm(h_s) + p(s)) + b;  z = [z_0; z_1; ...]        QFormer: see ``attention``
+
+| paper | here | shape |
+|---|---|---|
+| segments h_s, as long as the encoder can read | ``segment_seconds``, ``segment`` | (w, E) |
+| sinusoidal position p(s) of a segment | ``sinusoids`` | (E,) |
+| trainable queries q, 80 | ``q_former.queries`` | (Q, 768) |
+| Q-Former, the same for all segments | ``q_former`` | (B K, Q, 768), K = ceil(T / w) |
+| linear layer | ``out`` | (D, 768) |
+
+Segments let speech be longer than the encoder's window without its embeddings becoming fewer for each second. A last segment
+of half a second has Q embeddings too.
+
+Differs from the paper: its text could not be had; that positions are sinusoids of the segment's index, added to the encoder's
+output, and that 80 queries did best, is from a reader's notes. Counting from 0, layers, widths, dropout and the LayerNorm are
+our choice; so is 30 s, which is Whisper's window.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stapes.adapters.attention import QFormer
+from stapes.adapters.base import Adapter
+from stapes.adapters.layers import windows
+from stapes.types import Padded
+
+
+class SegmentQFormer(Adapter):
+    """A Q-Former over each segment: (B, T, E) -> (B, Q ceil(T / segment), D).
+
+    Args:
+        encoder_dim: E.
+        llm_dim: D.
+        seconds_per_frame: time step of the frames.
+        segment_seconds: rounded to whole frames, at least one.
+        queries: Q, embeddings per segment.
+        dim: width of the Q-Former.
+        layers: how many.
+        heads: attention heads of each.
+        ffn_dim: width of their feed-forward part.
+        dropout: in the layers.
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        llm_dim: int,
+        seconds_per_frame: float,
+        segment_seconds: float = 30.0,
+        queries: int = 80,
+        dim: int = 768,
+        layers: int = 2,
+        heads: int = 12,
+        ffn_dim: int = 3072,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.segment = max(1, round(segment_seconds / seconds_per_frame))
+        self.queries = queries
+        self.norm = nn.LayerNorm(encoder_dim)
+        self.q_former = QFormer(encoder_dim, queries, dim, layers, heads, ffn_dim, dropout)
+        self.out = nn.Linear(dim, llm_dim)
+
+    def forward(self, frames: Padded) -> Padded:
+        """See ``Adapter.forward``."""
+        batch = len(frames.lengths)
+        cut = windows(Padded(self.norm(frames.zero_padding().values), frames.lengths), self.segment)
+        positions = sinusoids(len(cut.lengths) // batch, cut.values).repeat(batch, 1)
+        found = self.q_former(Padded(cut.values + positions[:, None], cut.lengths))
+        values = self.out(found).unflatten(0, (batch, -1)).flatten(1, 2)
+        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Q ceil(T / segment)."""
+        return self.queries * -(-lengths // self.segment)
+
+
+def sinusoids(count: int, like: Tensor, base: float = 10_000.0) -> Tensor:
+    """(count, E) positions (arXiv 1706.03762), sines before cosines, for values (..., E); computed in float32."""
+    width = like.shape[-1]
+    frequency = base ** (-torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width)
+    angle = torch.arange(count, device=like.device, dtype=torch.float32)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)[:, :width].to(like.dtype)
