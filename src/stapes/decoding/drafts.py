@@ -1,7 +1,7 @@
 """Greedy search in fewer steps: what the CTC head heard is the draft, and the LLM checks many of its tokens at once.
 
-A step of an LLM takes about as long for eight positions as for one, since its weights have to be read either way. So each step
-reads the last token together with the next tokens of the draft. As long as the LLM would have written what the draft says,
+A step of an LLM takes little longer for a few positions than for one, since its weights have to be read either way. So each
+step reads the last token together with the next tokens of the draft. As long as the LLM would have written what the draft says,
 its tokens are kept; the first that it would not have written is replaced by its own, and what follows in the draft is taken up
 again where it fits best. What comes out is what plain greedy search writes (speculative decoding, arXiv 2211.17192, with a
 draft that is there already); only the number of steps differs. Rows that have ended leave the batch.
@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from stapes.llms import LLM
 
 POSITIONS = 64  # of all rows together in one step (ours): beyond that, a CPU's time grows with them
-MOST = 8  # positions of one row in one step (ours)
+MOST = 16  # positions of one row in one step (ours)
 
 Choose = Callable[[list[int], list[list[int]], Tensor], list[int]]
 

@@ -98,11 +98,9 @@ def validate(recipe: Recipe) -> None:
     for number, stage in enumerate(recipe.resolved_stages):
         if "ctc" in stage.losses and recipe.ctc is None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
-        for part, section in (("llm.lora", "lora"), ("encoder.lora", "encoder_lora")):
-            if "trainable" in stage.model_fields_set and part in stage.trainable and getattr(recipe, section) is None:
-                raise RecipeError(
-                    f"stages.{number}.trainable", part, f"a model with {section}", f"add `{section}: {{rank: 8}}`"
-                )
+        if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
+            expected, fix = "a model with encoder_lora", "add `encoder_lora: {rank: 8}`"
+            raise RecipeError(f"stages.{number}.trainable", "encoder.lora", expected, fix)
         if "encoder.lora" in stage.trainable and stage.cache:
             found = "the encoder is trained, cached features would go stale"
             raise RecipeError(f"stages.{number}.cache", found, fix="set cache: false in this stage")
