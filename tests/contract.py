@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,34 @@ ENCODER_DIM, LLM_DIM, SECONDS_PER_FRAME = 12, 8, 0.02
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 LONGER = 55
 FP32 = {"rtol": 1e-4, "atol": 1e-5}
+
+SMALL = {"dim": 16, "hidden_dim": 24}
+LAYERS = {"dim": 16, "heads": 2, "ffn_dim": 24}
+# Options of each adapter that are worth a run of their own, the first of them in front of every encoder too: small, for in wide
+# layers whose weights were moved (``awake``) rounding grows from layer to layer. One not named here runs with its defaults.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "linear": [{}, {"stride": 3}, {"stride": 1}],
+    "pool_linear": [{}, {"embeddings_per_second": 12.5}, {"embeddings": 7}],
+    "stack_mlp": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24}, {"stride": 1, "hidden_dim": 24}],
+    "conv1d_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
+    "conv1d_transformer": [
+        LAYERS,
+        LAYERS | {"start_at_zero": False, "dropout": 0.1},
+        LAYERS | {"convs": 1, "layers": 1, "kernel": 3},
+    ],
+    "transformer": [LAYERS, LAYERS | {"layers": 1, "dropout": 0.0}, LAYERS | {"dim": 8}, LAYERS | {"dim": 12}],
+    "conv": [LAYERS, LAYERS | {"layers_before": 2}, LAYERS | {"layers": 1, "layers_before": 1, "kernel": 5}],
+    "dws_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
+    "stack_swiglu": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24, "norm_at": "out"}, {"stride": 1, "hidden_dim": 24}],
+    "q_former": [LAYERS | {"queries": 5}, LAYERS | {"queries": 1, "layers": 1}],
+    "segment_q_former": [
+        LAYERS | {"queries": 3},
+        LAYERS | {"queries": 3, "segment_seconds": 0.1},
+        LAYERS | {"queries": 1, "segment_seconds": 0.2},
+    ],
+    "wlq_former": [LAYERS, LAYERS | {"queries": 3, "layers": 2, "window_seconds": 0.1}],
+    "cross_attention": [{"dim": 16, "heads": 2, "entries": 10}, {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3}],
+}
 
 
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -233,4 +262,4 @@ def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
     together = adapter(encoder(Audio.from_arrays(arrays))).rows()
     for array, found in itertools.zip_longest(arrays, together):
         alone = adapter(encoder(Audio.from_arrays([array]))).rows()[0]
-        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)  # four layers pass rounding on
+        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)

@@ -16,36 +16,10 @@ from stapes.adapters.pool_linear import PoolLinear
 from stapes.adapters.stack_mlp import StackMLP
 from stapes.types import Padded
 
-SMALL = {"dim": 16, "hidden_dim": 24}
-LAYERS = {"dim": 16, "heads": 2, "ffn_dim": 24}
-# Options of each adapter that are worth a run of their own. One that is not named here runs with its defaults.
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "linear": [{}, {"stride": 3}, {"stride": 1}],
-    "pool_linear": [{}, {"embeddings_per_second": 12.5}, {"embeddings": 7}],
-    "stack_mlp": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24}, {"stride": 1, "hidden_dim": 24}],
-    "conv1d_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
-    "conv1d_transformer": [
-        LAYERS,
-        LAYERS | {"start_at_zero": False, "dropout": 0.1},
-        LAYERS | {"convs": 1, "layers": 1, "kernel": 3},
-    ],
-    "transformer": [LAYERS, LAYERS | {"layers": 1, "dropout": 0.0}, LAYERS | {"dim": 8}, LAYERS | {"dim": 12}],
-    "conv": [LAYERS, LAYERS | {"layers_before": 2}, LAYERS | {"layers": 1, "layers_before": 1, "kernel": 5}],
-    "dws_mlp": [SMALL, SMALL | {"convs": 3, "kernel": 3}, SMALL | {"convs": 1, "kernel": 7}],
-    "stack_swiglu": [{"hidden_dim": 24}, {"stride": 3, "hidden_dim": 24, "norm_at": "out"}, {"stride": 1, "hidden_dim": 24}],
-    "q_former": [LAYERS | {"queries": 5}, LAYERS | {"queries": 1, "layers": 1}],
-    "segment_q_former": [
-        LAYERS | {"queries": 3},
-        LAYERS | {"queries": 3, "segment_seconds": 0.1},
-        LAYERS | {"queries": 1, "segment_seconds": 0.2},
-    ],
-    "wlq_former": [LAYERS, LAYERS | {"queries": 3, "layers": 2, "window_seconds": 0.1}],
-    "cross_attention": [{"dim": 16, "heads": 2, "entries": 10}, {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3}],
-}
 CASES = [
     pytest.param({"name": name} | options, id=" ".join([name, *(f"{key}={value}" for key, value in options.items())]))
     for name in ADAPTERS
-    for options in VARIANTS.get(name, [{}])
+    for options in contract.VARIANTS.get(name, [{}])
 ]
 
 
@@ -64,7 +38,7 @@ def _seeded():
 
 
 def test_every_variant_is_of_a_member():
-    assert set(VARIANTS) <= set(ADAPTERS)
+    assert set(contract.VARIANTS) <= set(ADAPTERS)
 
 
 @pytest.mark.parametrize("check", contract.ADAPTER_CHECKS, ids=lambda check: check.__name__)
@@ -189,14 +163,14 @@ class CountsInBfloat16(Conv1dTransformer):
 
 MUTANTS = [
     (DropsRemainder, {"stride": 3, "hidden_dim": 24}, contract.every_frame_is_heard),
-    (AttendsToPadding, LAYERS, contract.same_in_a_batch),
-    (ConvolvesPadding, SMALL, contract.same_in_a_batch),
+    (AttendsToPadding, contract.LAYERS, contract.same_in_a_batch),
+    (ConvolvesPadding, contract.SMALL, contract.same_in_a_batch),
     (PoolsPadding, {"seconds_per_frame": contract.SECONDS_PER_FRAME}, contract.same_in_a_batch),
-    (RoundsDown, SMALL, contract.lengths_are_exact),
+    (RoundsDown, contract.SMALL, contract.lengths_are_exact),
     (TrustsPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_is_inert),
     (AlwaysDrops, {"stride": 3, "hidden_dim": 24}, contract.is_deterministic),
     (LeavesBiasInPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_comes_out_zero),
-    (CountsInBfloat16, LAYERS, contract.half_precision_is_close),
+    (CountsInBfloat16, contract.LAYERS, contract.half_precision_is_close),
     (HidesState, {"stride": 3, "hidden_dim": 24}, contract.state_is_whole),
     (IdleParameter, {"stride": 3, "hidden_dim": 24}, contract.every_parameter_learns),
 ]

@@ -9,10 +9,12 @@ import torch
 from stapes.decoding.drafts import MOST, Draft, search
 from stapes.decoding.generate import generate
 from stapes.llms.base import LLM
+from stapes.llms.toy import ToyLLM
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
 
 LENGTH = 20
+LETTERS = "bcdfgklmpsuvwxyz"  # none of which the toy tokenizer merges with another
 
 
 @pytest.mark.parametrize(
@@ -30,10 +32,26 @@ LENGTH = 20
     ],
 )
 def test_a_draft_is_taken_up_where_it_fits_best(draft: str, said: str, ahead: str):
-    found = Draft([ord(letter) for letter in draft])
-    for letter in said:
-        found.follow(ord(letter))
-    assert "".join(map(chr, found.ahead(3))) == ahead
+    llm = ToyLLM()
+    found = Draft(draft, llm)
+    for token in llm.encode(said):
+        found.follow(token)
+    assert "".join(map(llm.spell, found.ahead(3))) == ahead
+
+
+def test_a_draft_is_taken_up_in_the_middle_of_a_token():
+    llm = ToyLLM()
+    found = Draft(" hand there", llm)
+    for token in llm.encode(" ha"):
+        found.follow(token)
+    assert [llm.spell(token) for token in found.ahead(9)] == ["n", "d", " ", "the", "r", "e"]
+
+
+@pytest.mark.parametrize(("name", "letters"), [("\u0120the", " the"), ("\u2581the", " the"), ("the", "the")])
+def test_a_space_is_a_space_in_every_vocabulary(name: str, letters: str, monkeypatch: pytest.MonkeyPatch):
+    llm = ToyLLM()
+    monkeypatch.setattr(llm.tokenizer, "convert_ids_to_tokens", lambda token: name, raising=False)
+    assert llm.spell(0) == letters
 
 
 @pytest.fixture
@@ -62,10 +80,10 @@ def test_what_comes_out_is_plain_greedy_search(model: SpeechLLM, options: dict[s
         assert written(model, chosen) == plain(model, chosen, monkeypatch)
 
 
-def steps(
-    model: SpeechLLM, drafts: Sequence[Sequence[int]], monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[list[int]], list[int]]:
-    """LENGTH tokens of each of three rows, without a look at the sound in choosing; and the rows of each step."""
+def steps(model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[int]]:
+    """LENGTH tokens of each of three rows, out of LETTERS alone and without a look at the sound; and the rows of each step."""
+    llm = model.llm
+    letters = torch.tensor([llm.encode(letter)[0] for letter in LETTERS])
     speech = model.speech(contract.frames([60, 15, 35], dim=16)).embeddings
     embeddings, mask = model.splice(speech)
     sizes: list[int] = []
@@ -76,34 +94,40 @@ def steps(
         return extend(self, embeddings, *arguments, **options)
 
     def choose(rows: list[int], texts: list[list[int]], scores: torch.Tensor) -> list[int]:
-        best = scores.argmax(-1).tolist()
+        best = letters[scores[:, letters].argmax(-1)].tolist()
         return [
-            model.llm.end_id if len(text) == LENGTH - 5 * row else token
-            for row, text, token in zip(rows, texts, best, strict=True)
+            llm.end_id if len(text) == LENGTH - 5 * row else token for row, text, token in zip(rows, texts, best, strict=True)
         ]
 
     with monkeypatch.context() as patch:
         patch.setattr(LLM, "extend", counted)
-        found = search(model.llm, embeddings, mask, [Draft(draft) for draft in drafts], choose)
-    assert [text[-1] for text in found] == [model.llm.end_id] * 3
-    return [text[:-1] for text in found], sizes
+        found = search(llm, embeddings, mask, [Draft(draft, llm) for draft in drafts], choose)
+    assert [text[-1] for text in found] == [llm.end_id] * 3
+    return ["".join(map(llm.spell, text[:-1])) for text in found], sizes
 
 
 def test_a_good_draft_saves_steps_and_a_bad_one_costs_none(model: SpeechLLM, monkeypatch: pytest.MonkeyPatch):
-    texts, alone = steps(model, [[], [], []], monkeypatch)
+    texts, alone = steps(model, ["", "", ""], monkeypatch)
     assert [len(text) for text in texts] == [LENGTH, LENGTH - 5, LENGTH - 10]
+    assert len(set("".join(texts))) > 3
     assert alone == [3] * (LENGTH - 10 + 1) + [2] * 5 + [1] * 5, "rows that have ended leave the batch"
     with_texts, quick = steps(model, texts, monkeypatch)
     assert with_texts == texts
-    assert len(quick) == 1 + -(-LENGTH // MOST)
-    wrong = [[(token + 1) % 100 for token in text] for text in texts]
+    assert len(quick) == -(-(LENGTH + 1) // MOST)
+    wrong = [text.translate(str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])) for text in texts]
     with_wrong, slow = steps(model, wrong, monkeypatch)
     assert with_wrong == texts
     assert len(slow) <= len(alone)
-    spoilt = [text[:5] + text[6:11] + [3, 3] + text[11:] for text in texts]
+    spoilt = [text[:5] + text[6:11] + "!!" + text[11:] for text in texts]
     with_spoilt, some = steps(model, spoilt, monkeypatch)
     assert with_spoilt == texts
     assert len(quick) < len(some) < len(alone) / 2
+
+
+def test_a_draft_that_spells_an_end_token_ends_nothing_early(model: SpeechLLM, monkeypatch: pytest.MonkeyPatch):
+    texts, _ = steps(model, ["", "", ""], monkeypatch)
+    with_ends, _ = steps(model, [f"{text[:4]}<end>{text[4:]}" for text in texts], monkeypatch)
+    assert with_ends == texts
 
 
 def test_an_llm_that_cannot_forget_is_left_to_generate(model: SpeechLLM):

@@ -69,7 +69,8 @@ def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, ada
     torch.manual_seed(0)
     encoder = build(name)
     sizes = {"encoder_dim": encoder.dim, "llm_dim": contract.LLM_DIM, "seconds_per_frame": encoder.seconds_per_frame}
-    contract.pair_is_invariant(encoder, contract.awake(ADAPTERS.build({"name": adapter}, **sizes)))
+    options = contract.VARIANTS.get(adapter, [{}])[0]
+    contract.pair_is_invariant(encoder, contract.awake(ADAPTERS.build({"name": adapter} | options, **sizes)))
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------

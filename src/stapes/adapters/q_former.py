@@ -58,8 +58,15 @@ class QFormerAdapter(Adapter):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        normed = Padded(self.norm(frames.zero_padding().values), frames.lengths)
-        return Padded(self.out(self.q_former(normed)), self.output_lengths(frames.lengths))
+        return Padded(self.read(self.normed(frames)), self.output_lengths(frames.lengths))
+
+    def normed(self, frames: Padded) -> Padded:
+        """LayerNorm of every frame."""
+        return Padded(self.norm(frames.zero_padding().values), frames.lengths)
+
+    def read(self, frames: Padded) -> Tensor:
+        """What the queries make of each row: (R, T, E) -> (R, Q, D)."""
+        return self.out(self.q_former(frames))
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Q, whatever T is."""

@@ -4,7 +4,7 @@
 
 | paper | here | shape |
 |---|---|---|
-| segments h_s, as long as the encoder can read | ``segment_seconds``, ``segment`` | (w, E) |
+| segments h_s, as long as the encoder can read | ``segment_seconds``, ``window`` | (w, E) |
 | sinusoidal position p(s) of a segment | ``sinusoids`` | (E,) |
 | trainable queries q, 80 | ``q_former.queries`` | (Q, 768) |
 | Q-Former, the same for all segments | ``q_former`` | (B K, Q, 768), K = ceil(T / w) |
@@ -21,16 +21,14 @@ our choice; so is 30 s, which is Whisper's window.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stapes.adapters.attention import QFormer
-from stapes.adapters.base import Adapter
-from stapes.adapters.layers import windows
+from stapes.adapters.wlq_former import WLQFormer
 from stapes.types import Padded
 
 
-class SegmentQFormer(Adapter):
-    """A Q-Former over each segment: (B, T, E) -> (B, Q ceil(T / segment), D).
+class SegmentQFormer(WLQFormer):
+    """A Q-Former over each segment: (B, T, E) -> (B, Q ceil(T / window), D).
 
     Args:
         encoder_dim: E.
@@ -58,25 +56,14 @@ class SegmentQFormer(Adapter):
         ffn_dim: int = 3072,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.segment = max(1, round(segment_seconds / seconds_per_frame))
-        self.queries = queries
-        self.norm = nn.LayerNorm(encoder_dim)
-        self.q_former = QFormer(encoder_dim, queries, dim, layers, heads, ffn_dim, dropout)
-        self.out = nn.Linear(dim, llm_dim)
+        super().__init__(
+            encoder_dim, llm_dim, seconds_per_frame, segment_seconds, queries, dim, layers, heads, ffn_dim, dropout
+        )
 
-    def forward(self, frames: Padded) -> Padded:
-        """See ``Adapter.forward``."""
-        batch = len(frames.lengths)
-        cut = windows(Padded(self.norm(frames.zero_padding().values), frames.lengths), self.segment)
-        positions = sinusoids(len(cut.lengths) // batch, cut.values).repeat(batch, 1)
-        found = self.q_former(Padded(cut.values + positions[:, None], cut.lengths))
-        values = self.out(found).unflatten(0, (batch, -1)).flatten(1, 2)
-        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Q ceil(T / segment)."""
-        return self.queries * -(-lengths // self.segment)
+    def place(self, cut: Padded, utterances: int) -> Padded:
+        """Add p(s) to every frame of segment s."""
+        positions = sinusoids(len(cut.lengths) // utterances, cut.values).repeat(utterances, 1)
+        return Padded(cut.values + positions[:, None], cut.lengths)
 
 
 def sinusoids(count: int, like: Tensor, base: float = 10_000.0) -> Tensor:

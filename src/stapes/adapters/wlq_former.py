@@ -18,15 +18,14 @@ Differs from the paper: the last window holds the frames that are left and no ze
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from stapes.adapters.attention import QFormer
-from stapes.adapters.base import Adapter
 from stapes.adapters.layers import windows
+from stapes.adapters.q_former import QFormerAdapter
 from stapes.types import Padded
 
 
-class WLQFormer(Adapter):
+class WLQFormer(QFormerAdapter):
     """A Q-Former over each window: (B, T, E) -> (B, Q ceil(T / window), D).
 
     Args:
@@ -55,18 +54,18 @@ class WLQFormer(Adapter):
         ffn_dim: int = 3072,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder_dim, llm_dim, queries, dim, layers, heads, ffn_dim, dropout)
         self.window = max(1, round(window_seconds / seconds_per_frame))
-        self.queries = queries
-        self.norm = nn.LayerNorm(encoder_dim)
-        self.q_former = QFormer(encoder_dim, queries, dim, layers, heads, ffn_dim, dropout)
-        self.out = nn.Linear(dim, llm_dim)
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        cut = windows(Padded(self.norm(frames.zero_padding().values), frames.lengths), self.window)
-        values = self.out(self.q_former(cut)).unflatten(0, (len(frames.lengths), -1)).flatten(1, 2)
-        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+        utterances = len(frames.lengths)
+        found = self.read(self.place(windows(self.normed(frames), self.window), utterances))
+        return Padded(found.unflatten(0, (utterances, -1)).flatten(1, 2), self.output_lengths(frames.lengths)).zero_padding()
+
+    def place(self, cut: Padded, utterances: int) -> Padded:
+        """Tell the windows (B K, w, E) of B utterances where they stand; here they are not told."""
+        return cut
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Q ceil(T / window)."""

@@ -72,7 +72,7 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
         sound = CTCPrefixProcessor(scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams)
     if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
-        drafts = [Draft(model.answer(text or "")[:-1]) for text in heard]
+        drafts = [Draft(f" {text}" if text else "", model.llm) for text in heard]
         rows = search(model.llm, embeddings, mask, drafts, _greedy(model.llm.end_id, caps, options.no_repeat_ngram, sound))
     else:
         processors = LogitsProcessorList([sound] if sound is not None else [])

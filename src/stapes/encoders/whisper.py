@@ -101,14 +101,20 @@ class WhisperEncoder(Encoder):
 def _layer(layer: Any, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     """One pre-norm Transformer layer of Whisper: (B, T, E) -> (B, T, E); mask (B, 1, 1, T) true where a key is real."""
     attention = layer.self_attn
-    normed = layer.self_attn_layer_norm(hidden)
+    normed = _narrow(layer.self_attn_layer_norm(hidden))
     query, key, value = (
         project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
     hidden = hidden + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return hidden + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(hidden))))
+    return hidden + layer.fc2(F.gelu(layer.fc1(_narrow(layer.final_layer_norm(hidden)))))
+
+
+def _narrow(values: Tensor) -> Tensor:
+    """In autocast's precision where it is on: once for all that read them, and not again for each projection and its LoRA."""
+    kind = values.device.type
+    return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
 
 
 def _mel_filters(bins: int) -> Tensor:

@@ -14,6 +14,7 @@ from stapes.errors import WeightsError
 
 # Stands for the speech while the chat template is rendered; plain letters, so that no template treats it specially.
 SPEECH_MARK = "STAPESSPEECHGOESHERE"
+SPACES = str.maketrans("\u0120\u2581", "  ")  # how byte-level and SentencePiece vocabularies write a space
 
 
 class LLM(nn.Module):
@@ -144,6 +145,11 @@ class LLM(nn.Module):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it recognised and none added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def spell(self, token: int) -> str:
+        """The letters of a token, a space before it included, where letters are what it stands for."""
+        name: str = self.tokenizer.convert_ids_to_tokens(token)
+        return name.translate(SPACES)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -33,6 +35,7 @@ from stapes.training.validation import Validation
 from stapes.types import Utterance
 
 STATE, LOG = "state.pt", "metrics.jsonl"
+MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``_attention``
 Group = list[list[Utterance]]  # the micro-batches of one step, over all processes
 
 
@@ -110,8 +113,9 @@ class Loop:
             answers = [self._answer(row) for row in batch.utterances]
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
             with waiting:
-                with engine.autocast():
-                    frames = self.data.frames(batch).to(engine.device)
+                with engine.autocast(), disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
+                    with _attention(engine.device, self._longest_trained(batch)):
+                        frames = self.data.frames(batch).to(engine.device)
                     with _attention(engine.device):
                         losses = model(frames, answers, weights)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
@@ -130,6 +134,11 @@ class Loop:
             name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()
         }
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
+
+    def _longest_trained(self, batch: Batch) -> float:
+        """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
+        trained = any(parameter.requires_grad for parameter in self.model.encoder.parameters())
+        return max(row.duration for row in batch.utterances) if trained else math.inf
 
     def _answer(self, row: Utterance) -> list[int]:
         return self.model.answer(self.model.task.target(row))
@@ -279,8 +288,9 @@ class Loop:
         checkpoint.load_trained(self.model, load_file(self.folder / checkpoint.TENSORS), self.folder)
 
 
-def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """On CPU, the LLM's attention by plain matrix products: the backward pass of torch's fused kernel takes ten times as long
-    there, where a mask is given for every query.
+def _attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
+    """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes up to ten times as long there
+    where a mask is given. Over ``seconds`` that are many, the forward pass of plain products takes longer than that.
     """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
+    plain = device.type == "cpu" and seconds < MOST_PLAIN_SECONDS
+    return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
