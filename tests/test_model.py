@@ -146,6 +146,21 @@ def test_the_losses_are_what_they_are_called(toy_model: Build):
     torch.testing.assert_close(found["ctc"], expected)
 
 
+@pytest.mark.parametrize(("adapter", "own"), [("cif", "quantity"), ("ctc", "token_ctc"), ("posterior", "token_ctc")])
+def test_an_adapter_brings_its_own_loss(toy_model: Build, adapter: str, own: str):
+    model = stirred(toy_model(adapter={"name": adapter} | contract.VARIANTS[adapter][0]))
+    answers = [model.answer(text) for text in TEXTS]
+    assert set(model(frames(30, 12, 60), answers, {"next_token": 1.0})) == {"next_token"}
+    losses = model(frames(30, 12, 60), answers, {"next_token": 1.0, own: 0.5})
+    assert set(losses) == {"next_token", own}
+    _, wanted = model.adapter.with_losses(frames(30, 12, 60), answers)
+    torch.testing.assert_close(losses[own], wanted[own])
+    counts = model.target_counts(answers)
+    tokens = sum(map(len, answers))
+    assert counts["next_token"] == tokens
+    assert counts[own] == {"quantity": 3, "token_ctc": tokens - 3}[own]
+
+
 def test_what_is_not_asked_for_is_not_computed(toy_model: Build):
     model = toy_model()
     assert set(model(frames(60), [model.answer("a")], {"ctc": 1.0})) == {"ctc"}

@@ -77,7 +77,7 @@ def test_a_derived_size_may_not_be_set(key: str):
         ({"train": {"learning_rate": "1e-4"}}, "train.learning_rate", "'1e-4'"),
         ({"train": {"precision": "fp16"}}, "train.precision", "'fp16', expected Input should be 'fp32' or 'bf16'"),
         ({"train": {"losses": {}}}, "train", "losses is empty"),
-        ({"train": {"losses": {"mse": 1.0}}}, "train.losses.mse", "'next_token' or 'ctc'"),
+        ({"train": {"losses": {"mse": 1.0}}}, "train.losses.mse", "'next_token', 'ctc'"),
         ({"train": {"trainable": ["encoder"]}}, "train.trainable.0", "'encoder'"),
         ({"train": {"steps": 3, "epochs": 1}}, "train", "both steps and epochs are given, expected one of them"),
         ({"stages": [{"name": "a", "steps": 3, "epochs": 1}]}, "stages.0", "both steps and epochs are given"),
@@ -105,7 +105,7 @@ def test_a_section_that_is_missing(section: str):
 
 
 def test_a_component_without_a_name():
-    with pytest.raises(RecipeError, match=r"adapter: name is None, expected a string; known: conv, conv1d_mlp"):
+    with pytest.raises(RecipeError, match=r"adapter: name is None, expected a string; known: cif, conv, conv1d_mlp"):
         parse(adapter={"stride": 3})
 
 

@@ -101,6 +101,9 @@ class SpeechLLM(nn.Module):
             encoder_dim=built_encoder.dim,
             llm_dim=built_llm.dim,
             seconds_per_frame=built_encoder.seconds_per_frame,
+            vocab_size=len(built_llm.table),
+            blank_id=built_llm.pad_id,
+            llm_table=built_llm.table,
         )
         pieces = PieceVocabulary(built_llm.tokenizer, ctc["merges"]) if ctc else None
         compress = bool(ctc and ctc["compress"])
@@ -119,7 +122,9 @@ class SpeechLLM(nn.Module):
 
     def speech(self, frames: Padded) -> Speech:
         """Frames (B, T, E) -> what the LLM reads."""
-        embeddings = self.adapter(frames)
+        return self._listen(self.adapter(frames))
+
+    def _listen(self, embeddings: Padded) -> Speech:
         if self.ctc is None:
             return Speech(embeddings, embeddings, None)
         # In float32 also under autocast: logits are large, and which of two labels leads decides what is kept.
@@ -166,21 +171,28 @@ class SpeechLLM(nn.Module):
         return self.llm(embeddings, mask, wanted), targets
 
     def forward(self, frames: Padded, answers: Sequence[Sequence[int]], weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """Losses of a batch, each a sum over its target tokens (next token) or pieces (CTC).
+        """Losses of a batch, each a sum over its targets (``target_counts``).
 
         Args:
             frames: (B, T, E) from the encoder or its cache.
             answers: token ids of each target, as ``answer`` makes them.
-            weights: names of the losses wanted ("next_token", "ctc"); what is not asked for is not computed.
+            weights: names of the losses wanted ("next_token", "ctc", the adapter's own).
         """
-        speech = self.speech(frames)
-        losses = {}
+        embeddings, losses = self.adapter.with_losses(frames, answers)
+        losses = {name: loss for name, loss in losses.items() if name in weights}
+        speech = self._listen(embeddings)
         if "ctc" in weights and self.ctc is not None and self.pieces is not None and speech.log_probs is not None:
             targets = [self.pieces.of_tokens(answer) for answer in answers]
             losses["ctc"] = self.ctc.loss(speech.log_probs, speech.uncompressed.lengths, targets)
         if "next_token" in weights:
             losses["next_token"] = next_token(*self.logits(speech.embeddings, answers))
         return losses
+
+    def target_counts(self, answers: Sequence[Sequence[int]]) -> dict[str, int]:
+        """How many targets each loss has in some answers: tokens, pieces (ctc) or utterances (quantity)."""
+        pieces = 0 if self.pieces is None else sum(len(self.pieces.of_tokens(answer)) for answer in answers)
+        tokens = sum(map(len, answers))
+        return {"next_token": tokens, "ctc": pieces, "token_ctc": tokens - len(answers), "quantity": len(answers)}
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a target text: a space before every word, the first included, and the end token."""

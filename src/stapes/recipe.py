@@ -143,7 +143,8 @@ class Train(Section):
         trainable: of ``adapter``, ``ctc``, ``llm.lora``, ``encoder.lora``; everything else is frozen.
         cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
             ``data.speed`` and ``data.noise``.
-        losses: name -> weight; each loss is divided by the step's number of target tokens (CTC: pieces).
+        losses: name -> weight; each loss is divided by the step's number of its targets: tokens for ``next_token``, pieces for
+            ``ctc``; of the adapter's own losses, tokens for ``token_ctc`` and utterances for ``quantity``.
         learning_rate: of adapter and CTC head, at its peak.
         lora_learning_rate: of LoRA layers.
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
@@ -163,7 +164,7 @@ class Train(Section):
     accumulation: int = Field(1, gt=0)
     trainable: list[Literal["adapter", "ctc", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "llm.lora"]
     cache: bool = True
-    losses: dict[Literal["next_token", "ctc"], float] = {"next_token": 1.0}
+    losses: dict[Literal["next_token", "ctc", "token_ctc", "quantity"], float] = {"next_token": 1.0}
     learning_rate: float = Field(3e-4, gt=0)
     lora_learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -183,7 +184,7 @@ class Train(Section):
         if self.steps is not None and self.epochs is not None:
             raise ValueError("both steps and epochs are given, expected one of them")
         if not self.losses:
-            raise ValueError("losses is empty, expected next_token or ctc")
+            raise ValueError("losses is empty, expected next_token or ctc, with or without others")
         return self
 
 

@@ -23,15 +23,6 @@ CASES = [
 ]
 
 
-def build(config: dict[str, Any]) -> Adapter:
-    return ADAPTERS.build(
-        config,
-        encoder_dim=contract.ENCODER_DIM,
-        llm_dim=contract.LLM_DIM,
-        seconds_per_frame=contract.SECONDS_PER_FRAME,
-    )
-
-
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
@@ -45,13 +36,13 @@ def test_every_variant_is_of_a_member():
 @pytest.mark.parametrize("config", CASES)
 @torch.no_grad()
 def test_adapter(config: dict[str, Any], check: Callable[[Adapter], None]):
-    check(contract.awake(build(config)))
+    check(contract.awake(contract.build_adapter(config)))
 
 
 @pytest.mark.parametrize("check", contract.FACTORY_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("config", CASES)
 def test_fresh_adapter(config: dict[str, Any], check: Callable[[Callable[[], Adapter]], None]):
-    check(lambda: build(config))
+    check(lambda: contract.build_adapter(config))
 
 
 # -- mutants: what has gone wrong in systems of this kind, each caught by the check that is named ----------------------

@@ -9,7 +9,7 @@ import torch
 from adapters.equations import conv, gelu, linear, norm, softmax, stacked
 
 from stapes.adapters import ADAPTERS
-from stapes.adapters.layers import StridedConv, TransformerLayer, key_mask, rotate, stack, windows
+from stapes.adapters.layers import StridedConv, TransformerLayer, key_mask, rotate, runs, stack, windows
 from stapes.errors import RecipeError
 from stapes.types import Padded
 
@@ -127,3 +127,16 @@ def test_rotary_attention_depends_on_distance_alone():
 def test_rotary_positions_do_not_run_out_of_digits_in_bfloat16():
     x = torch.ones(1, 1, 700, 8)
     torch.testing.assert_close(rotate(x.bfloat16()).float(), rotate(x), rtol=0.01, atol=0.01)
+
+
+def test_runs_are_neighbours_with_one_label():
+    labels = torch.tensor([[4, 4, 2, 2, 2, 4], [1, 1, 1, 0, 0, 1]])
+    kept = torch.tensor([[True, True, True, False, True, True], [False, True, True, True, False, False]])
+    weight, lengths = runs(labels, kept)
+    assert lengths.tolist() == [4, 2]  # what is left out ends a run: 44 | 2 | 2 | 4
+    wanted = torch.zeros(2, 6, 4)
+    wanted[0, [0, 1], 0] = 1 / 2
+    wanted[0, 2, 1] = wanted[0, 4, 2] = wanted[0, 5, 3] = 1.0
+    wanted[1, [1, 2], 0] = 1 / 2
+    wanted[1, 3, 1] = 1.0
+    assert torch.equal(weight, wanted)

@@ -68,9 +68,8 @@ def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
 def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, adapter: str):
     torch.manual_seed(0)
     encoder = build(name)
-    sizes = {"encoder_dim": encoder.dim, "llm_dim": contract.LLM_DIM, "seconds_per_frame": encoder.seconds_per_frame}
-    options = contract.VARIANTS.get(adapter, [{}])[0]
-    contract.pair_is_invariant(encoder, contract.awake(ADAPTERS.build({"name": adapter} | options, **sizes)))
+    config = {"name": adapter} | contract.VARIANTS.get(adapter, [{}])[0]
+    contract.pair_is_invariant(encoder, contract.awake(contract.build_adapter(config, encoder.dim, encoder.seconds_per_frame)))
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------

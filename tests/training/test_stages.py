@@ -111,6 +111,10 @@ def test_data_that_have_changed_since_are_not_resumed_on(run: Run, tones: Path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"stages": [{"name": "a", "steps": 1, "losses": {"next_token": 1.0, "quantity": 1.0}}]},
+            r"stages\.0\.losses: quantity with the adapter 'stack_mlp', expected of the adapter's own losses: none",
+        ),
         ({"ctc": None}, r"stages\.0\.losses: ctc, expected a model with a CTC head; add `ctc: {merges: 1000}`"),
         (
             {"stages": [{"name": "a", "steps": 1}, {"name": "b", "steps": 1, "precision": "bf16"}]},

@@ -15,6 +15,9 @@ ADAPTERS = Table(
         "conv1d_mlp": "stapes.adapters.conv1d_mlp:Conv1dMLP",
         "dws_mlp": "stapes.adapters.dws_mlp:DwsMLP",
         "conv1d_transformer": "stapes.adapters.conv1d_transformer:Conv1dTransformer",
+        "cif": "stapes.adapters.cif:CIF",
+        "ctc": "stapes.adapters.ctc:CTC",
+        "posterior": "stapes.adapters.posterior:Posterior",
         "q_former": "stapes.adapters.q_former:QFormerAdapter",
         "segment_q_former": "stapes.adapters.segment_q_former:SegmentQFormer",
         "wlq_former": "stapes.adapters.wlq_former:WLQFormer",
@@ -23,4 +26,4 @@ ADAPTERS = Table(
 )
 
 # What a constructor may ask for and no recipe may set: it follows from the encoder and the LLM.
-DERIVED = ("encoder_dim", "llm_dim", "seconds_per_frame")
+DERIVED = ("encoder_dim", "llm_dim", "seconds_per_frame", "vocab_size", "blank_id", "llm_table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -12,10 +13,17 @@ from stapes.types import Padded
 class Adapter(nn.Module, ABC):
     """Encoder frames (B, T, E) -> speech embeddings (B, K, D) in the LLM's space.
 
-    A constructor takes ``encoder_dim``, ``llm_dim`` and, where it needs the time scale, ``seconds_per_frame``: they are derived
-    from the encoder and the LLM. Its other keywords are what a recipe may set. The embeddings of an utterance are the same
+    A constructor takes ``encoder_dim``, ``llm_dim`` and whatever else it needs of what is derived from the encoder and the LLM
+    (``DERIVED`` beside the table). Its other keywords are what a recipe may set. The embeddings of an utterance are the same
     alone, in a batch and beside longer neighbours; its last frame is heard; what stands in the padding does not matter.
+
+    Attributes:
+        losses: names of the losses that ``with_losses`` gives; a recipe's stage may weigh them.
+        lengths_are_bounds: whether ``output_lengths`` is only an upper bound, because the number depends on what is heard.
     """
+
+    losses: Sequence[str] = ()
+    lengths_are_bounds: bool = False
 
     @abstractmethod
     def forward(self, frames: Padded) -> Padded:
@@ -28,6 +36,18 @@ class Adapter(nn.Module, ABC):
             (B, K, D) with lengths ``output_lengths(frames.lengths)`` and zeros in the padding.
         """
 
+    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+        """Map frames to embeddings as training wants them, and compute the adapter's own losses.
+
+        Args:
+            frames: (B, T, E).
+            targets: token ids of each answer, the end token last.
+
+        Returns:
+            (B, K, D), and for each name in ``losses`` a sum over the batch.
+        """
+        return self(frames), {}
+
     @abstractmethod
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Number of embeddings (B,) for numbers of frames (B,)."""
+        """Number of embeddings (B,) for numbers of frames (B,); see ``lengths_are_bounds``."""

@@ -29,6 +29,23 @@ def windows(frames: Padded, size: int) -> Padded:
     return Padded(stacked.unflatten(2, (size, -1)).flatten(0, 1), lengths.flatten())
 
 
+def runs(labels: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights that average runs: neighbours with one label, of those steps that are kept.
+
+    Args:
+        labels: (B, T) int64, 0 or more.
+        kept: (B, T) bool, in every row at least one; a run ends where a step is not kept.
+
+    Returns:
+        (B, T, R) float32, each column of a run adding up to 1, and the number of runs (B,).
+    """
+    before = F.pad(torch.where(kept, labels, -1), (1, 0), value=-1)[:, :-1]
+    run = ((kept & (labels != before)).cumsum(1) - 1).clamp(min=0)
+    lengths = run.masked_fill(~kept, -1).amax(1) + 1
+    weight = F.one_hot(run, int(lengths.max())).float() * kept[:, :, None]
+    return weight / weight.sum(1, keepdim=True).clamp(min=1.0), lengths
+
+
 def key_mask(frames: Padded) -> Tensor | None:
     """(B, 1, 1, T) bool, true for what attention may read; None where that is everything, which is quicker.
 

@@ -48,6 +48,16 @@ class LLM(nn.Module):
         """The token that ends an answer in training: the tokenizer's own, where it has one."""
         return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.end_ids[0]
 
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up batches: the tokenizer's own, else the end token."""
+        return self.end_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    @property
+    def table(self) -> Tensor:
+        """(V, D) embeddings of all tokens."""
+        return self.model.get_input_embeddings().weight
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (...,) -> embeddings (..., D)."""
         return self.model.get_input_embeddings()(ids)
@@ -120,7 +130,7 @@ class LLM(nn.Module):
                 inputs_embeds=embeddings,
                 attention_mask=mask.long(),
                 eos_token_id=self.end_ids,
-                pad_token_id=self.end_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id,
+                pad_token_id=self.pad_id,
                 **options,
             )
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stapes.adapters.layers import runs
 from stapes.types import Padded
 
 BLANK = 0  # piece p of the vocabulary is class p + 1
@@ -87,11 +88,8 @@ class CTCHead(nn.Module):
         real = embeddings.mask
         kept = real & ((label != BLANK) | (log_probs[:, :, BLANK] < math.log(self.keep_below)))
         kept = torch.where(kept.any(1, keepdim=True), kept, real)
-        before = F.pad(torch.where(kept, label, -1), (1, 0), value=-1)[:, :-1]
-        run = ((kept & (label != before)).cumsum(1) - 1).clamp(min=0)
-        lengths = run.masked_fill(~kept, -1).amax(1) + 1
-        weight = F.one_hot(run, int(lengths.max())).to(log_probs.dtype) * kept[:, :, None]  # (B, K, R)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
+        weight, lengths = runs(label, kept)
+        weight = weight.to(log_probs.dtype)
         pieces = log_probs[:, :, 1:].softmax(-1)
         expected = (weight.mT @ pieces) @ self.table.to(pieces.dtype)
         sound = weight.mT @ embeddings.values.to(weight.dtype)

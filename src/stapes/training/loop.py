@@ -145,10 +145,7 @@ class Loop:
 
     def _target_counts(self, group: Group) -> dict[str, int]:
         """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
-        answers = [self._answer(row) for rows in group for row in rows]
-        counts = {"next_token": sum(map(len, answers)), "ctc": 0}
-        if self.model.pieces is not None:
-            counts["ctc"] = sum(len(self.model.pieces.of_tokens(answer)) for answer in answers)
+        counts = self.model.target_counts([self._answer(row) for rows in group for row in rows])
         return {name: max(1, count) for name, count in counts.items()}
 
     def _check(self, loss: Tensor, batch: Batch) -> None:

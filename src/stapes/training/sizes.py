@@ -97,7 +97,13 @@ def outline(recipe: Recipe) -> Outline:
     encoder, llm = parts["encoder"], parts["llm"]
     with torch.device("meta"):
         adapter = ADAPTERS.build(
-            recipe.adapter or {}, encoder_dim=_width(encoder), llm_dim=_width(llm), seconds_per_frame=seconds_per_frame
+            recipe.adapter or {},
+            encoder_dim=_width(encoder),
+            llm_dim=_width(llm),
+            seconds_per_frame=seconds_per_frame,
+            vocab_size=_config(llm).vocab_size,
+            blank_id=0,
+            llm_table=torch.empty(_config(llm).vocab_size, _width(llm)),
         )
         head = CTCHead(torch.empty(1, _width(llm))) if recipe.ctc else None
     if recipe.lora is not None:

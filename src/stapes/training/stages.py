@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from stapes import checkpoint, memory
+from stapes.adapters import ADAPTERS
 from stapes.data.loader import TrainingData
 from stapes.errors import CheckpointError, RecipeError
 from stapes.recipe import Recipe
@@ -98,6 +100,11 @@ def validate(recipe: Recipe) -> None:
     for number, stage in enumerate(recipe.resolved_stages):
         if "ctc" in stage.losses and recipe.ctc is None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
+        adapter = (recipe.adapter or {})["name"]
+        own: Sequence[str] = ADAPTERS[adapter].losses  # type: ignore[attr-defined]
+        for name in sorted(set(stage.losses) - {"next_token", "ctc", *own}):
+            expected = f"of the adapter's own losses: {', '.join(own) or 'none'}"
+            raise RecipeError(f"stages.{number}.losses", f"{name} with the adapter '{adapter}'", expected)
         if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
             expected, fix = "a model with encoder_lora", "add `encoder_lora: {rank: 8}`"
             raise RecipeError(f"stages.{number}.trainable", "encoder.lora", expected, fix)

@@ -1,0 +1,84 @@
+"""``posterior``: what the LLM would read if it read what was heard. LegoSLM, arXiv 2505.11352.
+
+    p_t = softmax((W h_t + b) / tau) over the LLM's tokens and a blank;   z_t = sum_v p_t(v) e_v
+    token_ctc loss = -log P_CTC(tokens | softmax(W h_t + b))
+
+| paper | here | shape |
+|---|---|---|
+| encoder output | ``frames.values`` | (B, T, E) |
+| W, b | ``logits`` | (1 + V, E), (1 + V,) |
+| LLM's embedding table e | ``table`` | (V, D), frozen |
+| temperature tau | ``temperature`` | |
+
+A lower temperature trusts the encoder more, a higher one leaves more to the LLM. With ``compress``, frames whose blank is at
+least ``blank`` likely are dropped and consecutive frames with the same best token become one, their average (after the public
+re-implementation of LegoSLM).
+
+Differs from the paper: its text could not be had, but for the abstract; that the blank is a class of its own and has no
+embedding is our choice, and so are the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stapes.adapters.base import Adapter
+from stapes.adapters.ctc import token_ctc
+from stapes.adapters.layers import runs
+from stapes.types import Padded
+
+
+class Posterior(Adapter):
+    """Expected embeddings of the LLM's tokens: (B, T, E) -> (B, T, D), or (B, R, D) compressed.
+
+    Args:
+        encoder_dim: E.
+        llm_table: (V, D), the LLM's embeddings; not part of a checkpoint, since the LLM has them.
+        temperature: tau.
+        compress: drop blanks and average runs.
+        blank: a frame is dropped when its blank is at least so likely.
+    """
+
+    losses = ("token_ctc",)
+    table: Tensor
+
+    def __init__(
+        self, encoder_dim: int, llm_table: Tensor, temperature: float = 1.0, compress: bool = False, blank: float = 0.9
+    ) -> None:
+        super().__init__()
+        self.temperature, self.compress, self.blank = temperature, compress, blank
+        self.lengths_are_bounds = compress
+        self.logits = nn.Linear(encoder_dim, len(llm_table) + 1)
+        self.register_buffer("table", llm_table.detach(), persistent=False)
+
+    def forward(self, frames: Padded) -> Padded:
+        """See ``Adapter.forward``."""
+        return self._expect(frames, self._score(frames))
+
+    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+        """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
+        logits = self._score(frames)
+        blank_id = len(self.table)
+        return self._expect(frames, logits), {"token_ctc": token_ctc(logits, frames.lengths, targets, blank_id)}
+
+    def _score(self, frames: Padded) -> Tensor:
+        with torch.autocast(frames.values.device.type, enabled=False):  # rounding would decide where a run ends
+            return self.logits(frames.zero_padding().values)
+
+    def _expect(self, frames: Padded, logits: Tensor) -> Padded:
+        probabilities = (logits.float() / self.temperature).softmax(-1)
+        expected = probabilities[:, :, :-1].to(self.table.dtype) @ self.table
+        if not self.compress:
+            return Padded(expected.to(logits.dtype), frames.lengths).zero_padding()
+        heard = frames.mask & (logits.float().softmax(-1)[:, :, -1] < self.blank)
+        any_heard = heard.any(1, keepdim=True)
+        # An utterance of blanks becomes one embedding, the average of its frames.
+        share, lengths = runs(torch.where(any_heard, logits.argmax(-1), 0), torch.where(any_heard, heard, frames.mask))
+        return Padded((share.mT.to(expected.dtype) @ expected).to(logits.dtype), lengths).zero_padding()
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """T; an upper bound when compressed."""
+        return lengths

@@ -1,0 +1,90 @@
+"""``ctc`` against a loop over runs, its loss against torch's own, and the paper's sizes."""
+
+import itertools
+import math
+
+import contract
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stapes.adapters.ctc import CTC, token_ctc
+from stapes.adapters.transformer import Transformer
+from stapes.errors import RecipeError
+from stapes.types import Padded
+
+OPTIONS = {"dim": 16, "layers": 2, "heads": 2, "ffn_dim": 24}
+LENGTHS = [40, 23, 1, 7]
+
+
+def built(**options: float) -> CTC:
+    torch.manual_seed(0)
+    return contract.awake(CTC(12, 8, vocab_size=4, blank_id=1, **OPTIONS, **options))
+
+
+def averages(h: np.ndarray, labels: list[int], most: float | None) -> np.ndarray:
+    """Runs of one label as lists of frames, joined until no more than ``most`` are left, each averaged."""
+    places = iter(range(len(labels)))
+    groups = [[next(places) for _ in run] for _, run in itertools.groupby(labels)]
+    if most is not None:
+        limit = max(1, len(labels) * most if most < 1 else most)
+        together = math.ceil(len(groups) / limit)
+        groups = [list(itertools.chain(*groups[i : i + together])) for i in range(0, len(groups), together)]
+    return np.stack([h[group].mean(0) for group in groups])
+
+
+@pytest.mark.parametrize("most", [None, 0.25, 5])
+@torch.no_grad()
+def test_runs_are_averaged(most: float | None):
+    adapter, frames = built(most=most), contract.frames(LENGTHS)
+    found = adapter(frames)
+    for row, embeddings in zip(frames.rows(), found.rows(), strict=True):
+        wanted = averages(row.numpy(), adapter.logits(row).argmax(-1).tolist(), most)
+        base = Transformer.forward(adapter, Padded.from_rows([torch.from_numpy(wanted)]))
+        torch.testing.assert_close(embeddings, base.rows()[0], rtol=1e-4, atol=1e-4)
+    assert (found.lengths <= adapter.output_lengths(frames.lengths)).all()
+    assert found.lengths[0] < LENGTHS[0]
+
+
+def test_the_loss_is_torchs_without_the_end_token():
+    adapter, frames = built(), contract.frames(LENGTHS)
+    targets = [[2, 0, 3, 3, 1], [0, 2, 1], [1], [3, 1]]
+    _, losses = adapter.with_losses(frames, targets)
+    wanted = 0.0
+    for row, target in zip(frames.rows(), targets, strict=True):
+        log_probs = adapter.logits(row).log_softmax(-1)[:, None]
+        wanted += F.ctc_loss(log_probs, torch.tensor([target[:-1]]), (len(row),), (len(target) - 1,), 1, reduction="sum")
+    torch.testing.assert_close(losses["token_ctc"], wanted)
+
+
+def test_what_does_not_fit_counts_as_nothing():
+    logits = torch.randn(1, 2, 4, requires_grad=True)
+    loss = token_ctc(logits, torch.tensor([2]), [[2, 3, 2, 1]], blank_id=1)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert logits.grad.isfinite().all()
+
+
+def test_gradients_reach_what_is_before_it():
+    adapter, frames = built(), contract.frames(LENGTHS)
+    values = frames.values.requires_grad_()
+    adapter(Padded(values, frames.lengths)).values.square().sum().backward()
+    assert values.grad[frames.mask].abs().amax(-1).gt(0).all(), "every frame is part of an average"
+
+
+@pytest.mark.parametrize("most", [0, -1, 2.5])
+def test_a_limit_that_is_none(most: float):
+    with pytest.raises(RecipeError, match=r"adapter\.most: .* a share between 0 and 1, a whole number from 1"):
+        CTC(12, 8, 4, 1, most=most, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("encoder_dim", "vocab_size", "parameters"),
+    [(1280, 32768, 74_470_656), (1024, 32768, 65_885_440), (1280, 128256, 196_790_784), (1024, 128256, 163_760_640)],
+    ids=["Whisper, Mistral", "SeamlessM4T, Mistral", "Whisper, Llama", "SeamlessM4T, Llama"],
+)
+def test_parameters_are_the_papers(encoder_dim: int, vocab_size: int, parameters: int):
+    with torch.device("meta"):
+        adapter = CTC(encoder_dim, 4096, vocab_size, 0)
+    assert sum(parameter.numel() for parameter in adapter.parameters()) == parameters
