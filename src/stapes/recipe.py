@@ -155,6 +155,7 @@ class Train(Section):
         evaluate_utterances: how many of ``data.dev`` are decoded then.
         save_every: steps between checkpoints to resume from.
         average_decay: keep an exponential moving average of the trained weights; it is what is evaluated and kept.
+        interpolate: share of the stage's own weights in its result; the rest are those it began with (arXiv 2109.01903).
         seed: of everything random.
     """
 
@@ -177,6 +178,7 @@ class Train(Section):
     evaluate_utterances: int = Field(100, gt=0)
     save_every: int = Field(50, gt=0)
     average_decay: float | None = Field(None, gt=0, lt=1)
+    interpolate: float = Field(1.0, gt=0, le=1)
     seed: int = 0
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, Prefixes
+from stapes.decoding.drafts import Draft
 from stapes.llms.toy import ToyLLM
 from stapes.text.pieces import PieceVocabulary
 
@@ -124,6 +125,7 @@ def test_every_token_is_scored_by_language_and_sound(llm: ToyLLM, pieces: PieceV
     )
     scores = torch.randn(1, len(llm.tokenizer), generator=torch.Generator().manual_seed(0))
     language = scores.log_softmax(-1)[0]
+    language = language.clamp(min=float(language.max()) - 4.0)
     the, th, h = (llm.tokenizer.convert_tokens_to_ids(token) for token in ("the", "th", "h"))
     for tokens in ((), (the,), (the, h)):
         mixed = processor(torch.tensor([tokens], dtype=torch.long), scores)[0]
@@ -163,3 +165,30 @@ def test_with_nearly_all_the_weight_on_it_the_text_is_what_was_heard(llm: ToyLLM
     options = {"num_beams": beams, "do_sample": False, "max_new_tokens": 40, "logits_processor": [processor]}
     found = llm.generate(prompt, mask, **options)
     assert [llm.decode(row) for row in found.tolist()] == texts
+
+
+def heard_and_scored(text: str, floor: float, banned: bool = False) -> tuple[Tensor, int]:
+    """Mixed scores of a first token with an LLM that is sure of another, and the token that was heard."""
+    llm = ToyLLM()
+    pieces = PieceVocabulary(llm.tokenizer, 6)
+    token = llm.encode(text)[0]
+    log_probs = torch.full((1, 4, 1 + len(pieces)), -20.0)
+    for frame, piece in enumerate(pieces.of_tokens(llm.encode(text))):
+        log_probs[0, frame, 1 + piece] = 0.0
+    log_probs[0, len(pieces.of_tokens(llm.encode(text))) :, 0] = 0.0
+    scores = torch.linspace(0.0, 0.5, len(llm.tokenizer))[None].repeat(1, 1)
+    scores[0, llm.encode("z")[0]] = 30.0
+    if banned:
+        scores[0, token] = -torch.inf
+    scorer = CTCPrefixScorer(log_probs, torch.tensor([4]))
+    processor = CTCPrefixProcessor(scorer, pieces, 0.4, llm.end_ids, 1, [Draft(text, llm)], candidates=2, floor=floor)
+    return processor.mix([0], [[]], scores)[0], token
+
+
+def test_what_was_heard_is_heard_over_an_llm_that_is_sure_of_itself():
+    mixed, token = heard_and_scored("the", floor=4.0)
+    assert int(mixed.argmax()) == token
+    deaf, _ = heard_and_scored("the", floor=40.0)
+    assert int(deaf.argmax()) != token
+    forbidden, _ = heard_and_scored("the", floor=4.0, banned=True)
+    assert forbidden[token].isneginf(), "what was ruled out before stays so"

@@ -172,6 +172,14 @@ def test_without_a_held_out_set_the_average_of_the_last_weights_is_kept(run: Run
             assert not torch.equal(tensor, state["weights"][name])
 
 
+def test_a_stage_may_end_between_its_weights_and_those_it_began_with(run: Run):
+    folder = run("run", stages=[{"name": "a", "steps": 2}, {"name": "b", "steps": 3, "interpolate": 0.25}])
+    first, second, result = (load_file(folder / part / "model.safetensors") for part in ("1-a", "2-b", "."))
+    for name, tensor in result.items():
+        torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * second[name])
+    assert any(not torch.equal(tensor, second[name]) for name, tensor in result.items())
+
+
 # -- exact resume ------------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +215,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(
         train={"steps": None, "warmup_steps": 3, "learning_rate": 1e-2, "save_every": 4, "evaluate_every": 9, "cache": False},
         stages=[
             {"name": "align", "steps": 22, "losses": {"ctc": 1.0}, "average_decay": 0.9},
-            {"name": "listen", "steps": 22, "trainable": ["adapter", "ctc", "llm.lora"], "accumulation": 2},
+            {"name": "listen", "steps": 22, "trainable": ["adapter", "ctc", "llm.lora"], "accumulation": 2, "interpolate": 0.4},
         ],
     )
     alone = start(values, tmp_path / "alone")

@@ -1,11 +1,12 @@
 """Joint decoding: every token is scored by the LLM and by how well the text so far fits the sound.
 
-    score(c | g) = (1 - w) log p_LLM(c | g, speech) + w (log psi(g c) - log psi(g))
+    score(c | g) = (1 - w) max(log p_LLM(c | g, speech), log p_LLM(best | g, speech) - f) + w (log psi(g c) - log psi(g))
 
 psi(h) is the CTC prefix probability of Watanabe et al. (2017, "Hybrid CTC/attention architecture"): the probability that the
 CTC head's output begins with h; for the end token it is the probability of exactly h. A loop or an invented word finds no
-sound to rest on, and an answer cannot end while words are left. The LLM's tokens fall apart into the head's pieces
-(``text/pieces.py``), so that every text it could write can be scored.
+sound to rest on, and an answer cannot end while words are left. An LLM in a loop is so sure of itself that no sound would be
+heard over it: hence the floor f, and hence the token with which the CTC head's own text would go on is always a candidate.
+The LLM's tokens fall apart into the head's pieces (``text/pieces.py``), so that every text it could write can be scored.
 
 With r_n(t), r_b(t) the log-probability of all paths over the first t frames that spell the prefix and end in its last piece
 or in blank, and phi(t) = log(r_b(t) + [c != last piece] r_n(t)):
@@ -19,6 +20,7 @@ of long sums keep their digits.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from stapes.decoding.drafts import Draft
 from stapes.losses.ctc import BLANK
 from stapes.text.pieces import PieceVocabulary
 
@@ -115,8 +118,10 @@ class CTCPrefixProcessor(LogitsProcessor):
         weight: w.
         end_ids: the LLM's end tokens.
         beams: rows of ``generate`` per utterance.
+        drafts: what the CTC head heard, an untouched draft of each utterance; None for no candidates but the LLM's.
         candidates: how many of the LLM's best tokens are scored at most; the others are ruled out.
         margin: in nats; tokens that the LLM holds less likely than its best by more than this are ruled out too.
+        floor: f, in nats: a candidate counts as no less likely to the LLM than its best by this.
     """
 
     def __init__(
@@ -126,11 +131,15 @@ class CTCPrefixProcessor(LogitsProcessor):
         weight: float,
         end_ids: list[int],
         beams: int,
+        drafts: Sequence[Draft] | None = None,
         candidates: int = 16,
         margin: float = 12.0,
+        floor: float = 4.0,
     ) -> None:
         self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
-        self.beams, self.candidates, self.margin = beams, candidates, margin
+        self.beams, self.candidates, self.margin, self.floor = beams, candidates, margin, floor
+        # Of each utterance, the texts so far and where each of them stands in the draft.
+        self._drafts: list[dict[tuple[int, ...], Draft]] | None = None if drafts is None else [{(): draft} for draft in drafts]
         start = scorer.start()
         # Of each utterance, the texts that may go on, and where their states are; what it does not hold has ended.
         self._known: list[dict[tuple[int, ...], tuple[Prefixes, int]]] = [
@@ -161,6 +170,10 @@ class CTCPrefixProcessor(LogitsProcessor):
         best = language[living].topk(self.candidates, dim=-1)
         likely = best.values >= best.values[:, :1] - self.margin
         shortlist = [tokens[mask].tolist() for tokens, mask in zip(best.indices, likely, strict=True)]
+        for tokens, token in zip(shortlist, self._expected([prefixes[row] for row in living]), strict=True):
+            tokens += [token] if token is not None and token not in tokens else []
+        floored = language.clamp(min=language.amax(-1, keepdim=True) - self.floor)
+        language = torch.where(language.isneginf(), language, floored)  # what was ruled out before stays so
         triples = [  # (which living row, token, its classes)
             (index, token, [piece + 1 for piece in self.pieces.of_token(token)])
             for index in range(len(living))
@@ -182,6 +195,22 @@ class CTCPrefixProcessor(LogitsProcessor):
             utterance, text = prefixes[living[index]]
             self._known[utterance][*text, token] = extended, number
         return mixed.to(scores.device)
+
+    def _expected(self, prefixes: Sequence[tuple[int, tuple[int, ...]]]) -> list[int | None]:
+        """The token with which the draft goes on after each (utterance, text); None where it has ended."""
+        if self._drafts is None:
+            return [None] * len(prefixes)
+        followed: dict[tuple[int, tuple[int, ...]], Draft] = {}
+        for utterance, text in prefixes:
+            draft = copy.copy(self._drafts[utterance][text[:-1]])
+            for token in text[-1:]:
+                draft.follow(token)
+            followed[utterance, text] = draft
+        for utterance, _ in prefixes:
+            self._drafts[utterance] = {}
+        for (utterance, text), draft in followed.items():
+            self._drafts[utterance][text] = draft
+        return [next(iter(followed[prefix].ahead(1)), None) for prefix in prefixes]
 
     def _extend(self, states: Prefixes, utterances: list[int], triples: list[tuple[int, int, list[int]]]) -> Prefixes:
         """Each state with all pieces of its token, one piece of every unfinished token at a time."""

@@ -6,6 +6,7 @@ Beam search is transformers' ``generate``. So is greedy search, unless the CTC h
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,12 +68,14 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         embeddings, mask = model.splice(speech.embeddings)
     caps = [math.ceil(options.tokens_per_second * duration) + options.tokens_spare for duration in seconds]
     heard = model.heard(speech)
+    drafts = [Draft(f" {text}" if text else "", model.llm) for text in heard]
     sound: CTCPrefixProcessor | None = None
     if options.ctc_weight > 0 and speech.log_probs is not None and model.pieces is not None:
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
-        sound = CTCPrefixProcessor(scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams)
+        sound = CTCPrefixProcessor(
+            scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams, [copy.copy(draft) for draft in drafts]
+        )
     if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
-        drafts = [Draft(f" {text}" if text else "", model.llm) for text in heard]
         rows = search(model.llm, embeddings, mask, drafts, _greedy(model.llm.end_id, caps, options.no_repeat_ngram, sound))
     else:
         processors = LogitsProcessorList([sound] if sound is not None else [])

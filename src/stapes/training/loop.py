@@ -75,6 +75,7 @@ class Loop:
             self.data.attach(stage.cache)
             if self.validation is not None:
                 self.validation.attach(self.model.encoder, stage.cache)
+        start = {name: tensor.detach().cpu().clone() for name, tensor in checkpoint.trained_state(self.model).items()}
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.model.to(engine.device)
         self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
@@ -98,7 +99,7 @@ class Loop:
                     log.flush()
                 if step % stage.save_every == 0 or step == self.steps:
                     self._save(step)
-        self._finish()
+        self._finish(start)
 
     # -- a step --------------------------------------------------------------------------------------------------------
 
@@ -273,8 +274,8 @@ class Loop:
             (self.folder / LOG).write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
         return int(state["step"])
 
-    def _finish(self) -> None:
-        """Leave the stage's result in the model: the best checkpoint, or without validation the last."""
+    def _finish(self, start: dict[str, Tensor]) -> None:
+        """Leave the stage's result in the model: the best checkpoint, or without validation the last, and some of the start."""
         self.engine.wait_for_everyone()
         if self.validation is None and self.engine.is_main_process:
             with self._result_weights():
@@ -282,7 +283,9 @@ class Loop:
         self.engine.wait_for_everyone()
         from safetensors.torch import load_file
 
-        checkpoint.load_trained(self.model, load_file(self.folder / checkpoint.TENSORS), self.folder)
+        found, share = load_file(self.folder / checkpoint.TENSORS), self.stage.interpolate
+        result = {name: tensor if share == 1 else torch.lerp(start[name], tensor, share) for name, tensor in found.items()}
+        checkpoint.load_trained(self.model, result, self.folder)
 
 
 def _attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
