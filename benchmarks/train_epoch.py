@@ -2,8 +2,8 @@
 
     python benchmarks/train_epoch.py [--model stapes-base] [--data FILE] [--utterances 24] [--json]
 
-Both sides train the last stage of the same model's recipe on the same utterances, with the same encoder, adapter, LLM, LoRA,
-optimiser and precision, warm:
+Both sides train the last stage of the same model's recipe that trains the LLM on a frozen encoder, on the same utterances, with
+the same encoder, adapter, LLM, LoRA, optimiser and precision, warm:
 
 - *ours*: `training/loop.py` as `stapes train` runs it. Encoder features come from the cache, utterances of like length are
   batched by seconds, the CTC head compresses speech as the model's recipe says, only answers are projected to the vocabulary,
@@ -143,7 +143,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     if not isinstance(model.encoder, WhisperEncoder):
         raise RecipeError(arguments.model, "another encoder", "a model with Whisper, which transformers can also run")
     recipe = Recipe.model_validate(checkpoint.read_description(model_folder)["recipe"])
-    stage = next(stage for stage in reversed(recipe.resolved_stages) if "next_token" in stage.losses)
+    stage = next(stage for stage in reversed(recipe.resolved_stages) if "next_token" in stage.losses and stage.cache)
     engine = Accelerator(cpu=True, mixed_precision="bf16" if stage.precision == "bf16" else "no")
     rows = speech.utterances(arguments.utterances, folder, arguments.data)
     state = {name: tensor.clone() for name, tensor in checkpoint.trained_state(model).items()}

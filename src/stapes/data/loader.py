@@ -25,6 +25,7 @@ from stapes.recipe import Data
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
 BUCKETS = 20
+BATCHES_PER_BUCKET = 4  # at least: every bucket may end in a batch that is not full (ours)
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class TrainingData:
             drawn += rows * int(whole) + [rows[index] for index in sorted(order[: round(part * len(rows))])]
         if len(drawn) == 1:
             return [drawn]  # lhotse makes no fewer than two buckets
+        seconds = sum(row.duration for row in drawn)
         cuts = CutSet.from_cuts(_cut(number, row) for number, row in enumerate(drawn))
         rng_seed = int(generator(seed, epoch, "order").integers(2**31))
         with warnings.catch_warnings():
@@ -114,7 +116,7 @@ class TrainingData:
                 sampler = DynamicBucketingSampler(
                     cuts,
                     max_duration=max(batch_seconds, max(row.duration for row in drawn)),
-                    num_buckets=min(BUCKETS, max(2, len(drawn) // 2)),
+                    num_buckets=max(2, min(BUCKETS, len(drawn) // 2, round(seconds / batch_seconds / BATCHES_PER_BUCKET))),
                     buffer_size=len(drawn),
                     shuffle=True,
                     seed=rng_seed,
