@@ -28,6 +28,11 @@ from stapes.text.pieces import PieceVocabulary
 from stapes.types import Audio, Padded
 
 
+def written(text: str) -> str:
+    """A text as the LLM is to write it: a space before every word, the first included."""
+    return f" {text}" if text else ""
+
+
 @dataclass(frozen=True)
 class Speech:
     """What the adapter side makes of a batch.
@@ -196,7 +201,7 @@ class SpeechLLM(nn.Module):
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a target text: a space before every word, the first included, and the end token."""
-        return [*self.llm.encode(f" {text}" if text else ""), self.llm.end_id]
+        return [*self.llm.encode(written(text)), self.llm.end_id]
 
     def encode(self, audio: Audio) -> Padded:
         """Waveforms -> frames by the encoder, in float32 whatever it computes in, as the adapter expects them."""

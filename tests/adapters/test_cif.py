@@ -4,6 +4,7 @@ import contract
 import numpy as np
 import pytest
 import torch
+from adapters.equations import conv, linear, norm
 
 from stapes.adapters.cif import CIF
 from stapes.adapters.transformer import Transformer
@@ -66,12 +67,8 @@ def test_in_training_as_many_fire_as_there_are_tokens(seed: int):
 def test_weights_are_the_equation():
     adapter, frames = built()
     row = frames.rows()[1]
-    x = np.pad(row.numpy(), ((1, 1), (0, 0)))
-    kernel, bias = adapter.conv.conv.weight.numpy(), adapter.conv.conv.bias.numpy()
-    h = np.stack([np.einsum("kc,dck->d", x[t : t + 3], kernel) for t in range(len(row))]) + bias
-    norm = adapter.conv.then[0]
-    h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + norm.eps) * norm.weight.numpy() + norm.bias.numpy()
-    logits = np.maximum(h, 0) @ adapter.weight.weight.numpy()[0] + adapter.weight.bias.numpy()
+    h = norm(conv(row.numpy(), adapter.conv.conv), adapter.conv.then[0])
+    logits = linear(np.maximum(h, 0), adapter.weight)[:, 0]
     np.testing.assert_allclose(adapter.weights(frames)[1, : len(row)], 1 / (1 + np.exp(-logits)), rtol=1e-4)
 
 

@@ -33,6 +33,8 @@ def rows(tones: Path) -> list[Utterance]:
 
 
 def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Utterance]):
+    # A model that gets everything right would tell little: what was said in the first one is said to be something else.
+    rows = [replace(rows[0], text=f"{rows[0].text} x"), *rows[1:]]
     found = model.evaluate(rows)
     assert set(found.scores) == RATES | COUNTS | {"intervals", "signature"}
     references = [row.text for row in rows]
@@ -42,7 +44,7 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     ]
     assert hypotheses == [transcript.text for transcript in model.transcribe([row.audio for row in rows])]
     words, scores = wer(references, hypotheses), found.scores
-    assert 0 < scores["wer"] < 60, "a model that is neither perfect nor deaf tells most"
+    assert 0 < scores["wer"] < 60, "a model that hears most of it tells most"
     assert scores["wer"] == pytest.approx(words.value, abs=1e-3)
     assert scores["cer"] == pytest.approx(cer(references, hypotheses).value, abs=1e-3)
     assert scores["wer_whisper_en"] == pytest.approx(wer(references, hypotheses, normaliser="whisper-en").value, abs=1e-3)

@@ -76,18 +76,14 @@ class CTC(Transformer):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        return self._compress(frames, self._score(frames).argmax(-1))
+        return self._compress(frames, token_logits(self.logits, frames).argmax(-1))
 
     def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        logits = self._score(frames)
+        logits = token_logits(self.logits, frames)
         return self._compress(frames, logits.argmax(-1)), {
             "token_ctc": token_ctc(logits, frames.lengths, targets, self.blank_id)
         }
-
-    def _score(self, frames: Padded) -> Tensor:
-        with torch.autocast(frames.values.device.type, enabled=False):  # rounding would decide where a run ends
-            return self.logits(frames.zero_padding().values)
 
     def _compress(self, frames: Padded, labels: Tensor) -> Padded:
         share, lengths = runs(labels, frames.mask)
@@ -104,6 +100,13 @@ class CTC(Transformer):
     def _limits(self, lengths: Tensor) -> Tensor:
         most = self.most or 1.0
         return lengths * most if most < 1 else torch.full_like(lengths, int(most)).float()
+
+
+def token_logits(layer: nn.Linear, frames: Padded) -> Tensor:
+    """(B, T, E) -> (B, T, V), also under autocast in the layer's own precision: rounding would decide where a run ends."""
+    with torch.autocast(frames.values.device.type, enabled=False):
+        scores: Tensor = layer(frames.zero_padding().values)
+        return scores
 
 
 def token_ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank_id: int) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from stapes.adapters.base import Adapter
-from stapes.adapters.ctc import token_ctc
+from stapes.adapters.ctc import token_ctc, token_logits
 from stapes.adapters.layers import runs
 from stapes.types import Padded
 
@@ -56,17 +56,13 @@ class Posterior(Adapter):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        return self._expect(frames, self._score(frames))
+        return self._expect(frames, token_logits(self.logits, frames))
 
     def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        logits = self._score(frames)
+        logits = token_logits(self.logits, frames)
         blank_id = len(self.table)
         return self._expect(frames, logits), {"token_ctc": token_ctc(logits, frames.lengths, targets, blank_id)}
-
-    def _score(self, frames: Padded) -> Tensor:
-        with torch.autocast(frames.values.device.type, enabled=False):  # rounding would decide where a run ends
-            return self.logits(frames.zero_padding().values)
 
     def _expect(self, frames: Padded, logits: Tensor) -> Padded:
         probabilities = (logits.float() / self.temperature).softmax(-1)

@@ -58,7 +58,7 @@ class FeatureCache:
     """
 
     def __init__(self, encoder: Encoder, folder: Path | None = None, dtype: torch.dtype = torch.float16) -> None:
-        if any(parameter.requires_grad for parameter in encoder.parameters()):
+        if encoder.is_trained:
             raise RecipeError(
                 "cache", "the encoder is trainable, cached features would go stale", fix="set cache: false in this stage"
             )

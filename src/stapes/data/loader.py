@@ -154,8 +154,7 @@ class TrainingData:
         """
         if isinstance(batch.sound, Audio):
             device = next(self.encoder.buffers()).device
-            frozen = not any(parameter.requires_grad for parameter in self.encoder.parameters())
-            with torch.inference_mode(frozen):
+            with torch.inference_mode(not self.encoder.is_trained):
                 frames = self.encoder(batch.sound.to(device)).to(dtype=torch.float32).rows()
         else:
             frames = batch.sound

@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogi
 
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer
 from stapes.decoding.drafts import Choose, Draft, search
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, written
 from stapes.recipe import Decoding
 from stapes.types import Padded
 
@@ -68,7 +68,7 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         embeddings, mask = model.splice(speech.embeddings)
     caps = [math.ceil(options.tokens_per_second * duration) + options.tokens_spare for duration in seconds]
     heard = model.heard(speech)
-    drafts = [Draft(f" {text}" if text else "", model.llm) for text in heard]
+    drafts = [Draft(written(text or ""), model.llm) for text in heard]
     sound: CTCPrefixProcessor | None = None
     if options.ctc_weight > 0 and speech.log_probs is not None and model.pieces is not None:
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)

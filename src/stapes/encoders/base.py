@@ -34,6 +34,11 @@ class Encoder(nn.Module, ABC):
     digest: str = ""
     window: str = "none"
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether any of its parameters, LoRA's included, is to get a gradient."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
     @abstractmethod
     def forward(self, audio: Audio) -> Padded:
         """Encode waveforms.

@@ -138,8 +138,7 @@ class Loop:
 
     def _longest_trained(self, batch: Batch) -> float:
         """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
-        trained = any(parameter.requires_grad for parameter in self.model.encoder.parameters())
-        return max(row.duration for row in batch.utterances) if trained else math.inf
+        return max(row.duration for row in batch.utterances) if self.model.encoder.is_trained else math.inf
 
     def _answer(self, row: Utterance) -> list[int]:
         return self.model.answer(self.model.task.target(row))
@@ -284,7 +283,7 @@ class Loop:
         from safetensors.torch import load_file
 
         found, share = load_file(self.folder / checkpoint.TENSORS), self.stage.interpolate
-        result = {name: tensor if share == 1 else torch.lerp(start[name], tensor, share) for name, tensor in found.items()}
+        result = {name: torch.lerp(start[name], tensor, share) for name, tensor in found.items()}
         checkpoint.load_trained(self.model, result, self.folder)
 
 
