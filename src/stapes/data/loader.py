@@ -24,8 +24,8 @@ from stapes.errors import DataError
 from stapes.recipe import Data
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
-BUCKETS = 20
-BATCHES_PER_BUCKET = 4  # at least: every bucket may end in a batch that is not full (ours)
+BUCKETS = 3, 20  # at least, where there are utterances for them, and at most (ours)
+BATCHES_PER_BUCKET = 1.5  # more of them: more padding; fewer: more batches that are not full (ours, docs/results.md, "Speed")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class TrainingData:
                 sampler = DynamicBucketingSampler(
                     cuts,
                     max_duration=max(batch_seconds, max(row.duration for row in drawn)),
-                    num_buckets=max(2, min(BUCKETS, len(drawn) // 2, round(seconds / batch_seconds / BATCHES_PER_BUCKET))),
+                    num_buckets=_buckets(len(drawn), seconds / batch_seconds),
                     buffer_size=len(drawn),
                     shuffle=True,
                     seed=rng_seed,
@@ -177,6 +177,12 @@ class TrainingData:
             noise = read_utterance(self.noise[int(rng.integers(len(self.noise)))])
             samples = audio.add_noise(samples, noise, float(rng.uniform(*self.data.noise.snr_db)), rng)
         return samples
+
+
+def _buckets(utterances: int, batches: float) -> int:
+    """Into how many buckets of like durations some utterances go, who would fill so many batches; lhotse makes two or more."""
+    fewest, most = BUCKETS
+    return max(2, min(most, utterances // 2, max(fewest, round(batches / BATCHES_PER_BUCKET))))
 
 
 def _cut(number: int, row: Utterance):  # type: ignore[no-untyped-def]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from stapes.losses.next_token import next_token
 from stapes.model import SpeechLLM
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
 
@@ -39,18 +39,39 @@ class Probe:
         return self.gap >= LISTENS_NATS
 
 
+@dataclass(frozen=True)
+class Losses:
+    """What each utterance's target costs, in nats, summed over its tokens.
+
+    Attributes:
+        tokens: how many each target has.
+        right, other, silence: with the utterance's own audio, with another's, with silence.
+    """
+
+    tokens: list[int]
+    right: list[float]
+    other: list[float]
+    silence: list[float]
+
+
 def probe(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> Probe:
-    """Probe a model on at least two utterances.
+    """Probe a model on at least two utterances; see ``losses``."""
+    found = losses(model, frames, texts)
+    return Probe(*(sum(each) / sum(found.tokens) for each in (found.right, found.other, found.silence)))
+
+
+def losses(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> Losses:
+    """The losses behind a probe, utterance by utterance.
 
     Args:
         model: in evaluation mode.
-        frames: (T, E) of each utterance; each is also given to its neighbour.
+        frames: (T, E) of each utterance, of at least two; each is also given to its neighbour.
         texts: the target of each.
     """
     answers = [model.answer(text) for text in texts]
     shifted = [*frames[1:], frames[0]]
     silence = [_silent_frames(model, seconds=len(row) * model.encoder.seconds_per_frame) for row in frames]
-    return Probe(*(_loss_per_token(model, rows, answers) for rows in (frames, shifted, silence)))
+    return Losses(list(map(len, answers)), *(_losses(model, rows, answers) for rows in (frames, shifted, silence)))
 
 
 def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
@@ -60,11 +81,13 @@ def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
         return model.encode(audio).rows()[0]
 
 
-def _loss_per_token(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> float:
-    total = 0.0
+def _losses(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> list[float]:
+    found: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
+            batch = answers[start : start + BATCH]
             frames = Padded.from_rows([row.to(model.device) for row in rows[start : start + BATCH]])
-            speech = model.speech(frames).embeddings
-            total += float(next_token(*model.logits(speech, answers[start : start + BATCH])))
-    return total / sum(map(len, answers))
+            logits, targets = model.logits(model.speech(frames).embeddings, batch)
+            each = F.cross_entropy(logits.float(), targets, reduction="none").split([len(answer) for answer in batch])
+            found += [float(tokens.sum()) for tokens in each]
+    return found
