@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stapes import lora
+from stapes import lora, packed
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.registry import nearest
@@ -54,10 +54,12 @@ def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
 
     What was trained stays float32: adapter and CTC head are small, and which label leads by how little decides what the LLM
     gets to read; LoRA is merged into both before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
-    rounded mel filter bank or rotary frequency is another model.
+    rounded mel filter bank or rotary frequency is another model. On a CPU, the weights of both are packed (``packed.py``).
     """
     for module in (model.encoder, model.llm):
         for name, parameter in module.named_parameters():
             if lora.MARK not in f".{name}":
                 parameter.data = parameter.data.to(dtype)
     model.to(device)
+    for module in (model.encoder, model.llm):
+        packed.pack(module, without=lora.MARK)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from stapes import hub
+from stapes import hub, packed
 from stapes.errors import RecipeError
 
 MARK = ".lora_"  # part of the name of every LoRA tensor
@@ -56,6 +56,7 @@ def merge(module: nn.Module) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
+    packed.forget(module)
     for part in module.modules():
         if isinstance(part, LoraLayer) and not part.merged:
             part.merge()  # type: ignore[operator]
@@ -66,6 +67,7 @@ def disabled(module: nn.Module) -> Iterator[None]:
     """The base model, while the context lasts."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    packed.forget(module)
     layers = [part for part in module.modules() if isinstance(part, BaseTunerLayer)]
     trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     for layer in layers:
