@@ -24,7 +24,7 @@ from stapes.errors import DataError
 from stapes.recipe import Data
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
-BUCKETS = 3, 20  # at least, where there are utterances for them, and at most (ours)
+MOST_BUCKETS = 20  # ours
 BATCHES_PER_BUCKET = 1.5  # more of them: more padding; fewer: more batches that are not full (ours, docs/results.md, "Speed")
 
 
@@ -115,7 +115,7 @@ class TrainingData:
             if self.encoder.padding_is_safe:
                 sampler = DynamicBucketingSampler(
                     cuts,
-                    max_duration=max(batch_seconds, max(row.duration for row in drawn)),
+                    constraint=_at_most(batch_seconds, count_padding=self.cache is None),
                     num_buckets=_buckets(len(drawn), seconds / batch_seconds),
                     buffer_size=len(drawn),
                     shuffle=True,
@@ -181,8 +181,25 @@ class TrainingData:
 
 def _buckets(utterances: int, batches: float) -> int:
     """Into how many buckets of like durations some utterances go, who would fill so many batches; lhotse makes two or more."""
-    fewest, most = BUCKETS
-    return max(2, min(most, utterances // 2, max(fewest, round(batches / BATCHES_PER_BUCKET))))
+    return max(2, min(MOST_BUCKETS, utterances // 2, round(batches / BATCHES_PER_BUCKET)))
+
+
+def _at_most(seconds: float, count_padding: bool):  # type: ignore[no-untyped-def]
+    """How much goes into a batch, for lhotse; one utterance always does.
+
+    An encoder takes as long for padding as for speech. What is cached has been encoded, and the LLM, which then costs most,
+    reads no padding (``llms/packing.py``).
+    """
+    from lhotse.dataset.sampling.base import TimeConstraint
+
+    class Speech(TimeConstraint):
+        def exceeded(self) -> bool:
+            return self.current > self.max_duration
+
+        def close_to_exceeding(self) -> bool:
+            return self.current + self.longest_seen > self.max_duration
+
+    return (TimeConstraint if count_padding else Speech)(max_duration=seconds)
 
 
 def _cut(number: int, row: Utterance):  # type: ignore[no-untyped-def]

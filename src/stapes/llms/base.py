@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stapes import hub
 from stapes.errors import WeightsError
+from stapes.llms import packing
 
 # Stands for the speech while the chat template is rendered; plain letters, so that no template treats it specially.
 SPEECH_MARK = "STAPESSPEECHGOESHERE"
@@ -35,6 +37,7 @@ class LLM(nn.Module):
         self.model, self.tokenizer, self.source = model, tokenizer, source
         self.dim: int = model.get_input_embeddings().embedding_dim
         self.digest = hub.digest(dict(model.named_parameters()))
+        self._packs = packing.install(model)
         eos = model.generation_config.eos_token_id
         ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
@@ -66,7 +69,7 @@ class LLM(nn.Module):
         """Next-token logits at the wanted positions only, by the model's own head code.
 
         Everything that the model does after its output layer (scaling, soft-capping) is done by the model; the hook only
-        picks the positions that enter that layer.
+        picks the positions that enter that layer. Where the model can be given rows (``packing.py``), padding is left out.
 
         Args:
             embeddings: (B, L, D), padded on the left.
@@ -77,21 +80,31 @@ class LLM(nn.Module):
             (n, V), in the order of ``wanted``'s true entries.
         """
 
+        if self._can_pack(embeddings.shape[1]):
+            lengths = mask.sum(1).tolist()
+            wanted = F.pad(wanted, (mask.shape[1] - wanted.shape[1], 0))[mask][None]
+            inputs = {
+                "inputs_embeds": embeddings[mask][None],
+                "position_ids": positions(mask)[mask][None],
+                "row_lengths": lengths,
+            }
+        else:
+            inputs = {"inputs_embeds": embeddings, "position_ids": positions(mask), "attention_mask": mask.long()}
+
         def pick(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
             return (arguments[0][wanted][None],)
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(pick)
         try:
-            logits: Tensor = self.model(
-                inputs_embeds=embeddings,
-                attention_mask=mask.long(),
-                position_ids=positions(mask),
-                logits_to_keep=wanted.shape[1],
-                use_cache=False,
-            ).logits
+            logits: Tensor = self.model(**inputs, logits_to_keep=wanted.shape[1], use_cache=False).logits
         finally:
             hook.remove()
         return logits[0]
+
+    def _can_pack(self, length: int) -> bool:
+        """Whether every layer attends over all of ``length`` positions, and nothing else goes from one to another."""
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        return self._packs and self.can_rewind and (window is None or window >= length)
 
     @property
     def can_rewind(self) -> bool:
