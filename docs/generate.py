@@ -126,7 +126,7 @@ def section(name: str) -> str:
     kind, (what, source, rest) = ADAPTERS[name], card(name)
     path = Path(inspect.getfile(kind)).relative_to(ROOT).as_posix()
     meanings, options = arguments(kind), ADAPTERS.options(name, DERIVED)
-    rows = [(f"`{key}`", f"`{shown(option.default)}`", markdown(meanings[key])) for key, option in options.items()]
+    rows = [(f"`{key}`", f"`{shown(option.default)}`", markdown(meanings.get(key, ""))) for key, option in options.items()]
     derived = [f"`{key}`" for key in inspect.signature(kind).parameters if key in DERIVED]
     parts = [
         f"## {name}",
@@ -187,10 +187,15 @@ equations and options are in [adapters.md](adapters.md).
 """
 
 
+def place(name: str) -> str:
+    """Where a recipe's name leads to: its file, or the folder of those that a pattern (``papers/connect_*``) stands for."""
+    return name.rpartition("/")[0] if "*" in name else f"{name}.yaml"
+
+
 def mechanism(entry: dict[str, Any]) -> tuple[str, str, str, str]:
     """A row of a paper's table."""
     files = [f"[{path.removeprefix('src/stapes/')}](../{path})" for path in entry.get("files", [])]
-    recipes = [f"[recipes/{name}.yaml](../recipes/{name}.yaml)" for name in entry.get("recipes", [])]
+    recipes = [f"[recipes/{name}.yaml](../recipes/{place(name)})" for name in entry.get("recipes", [])]
     uses = [f"`{option}`" for option in entry.get("options", [])] + recipes
     note = ARXIV.sub(r"[\g<0>](https://arxiv.org/abs/\1)", entry.get("note", ""))
     what = ARXIV.sub(r"[\g<0>](https://arxiv.org/abs/\1)", entry["what"])
