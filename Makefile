@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check
+.PHONY: help setup demo test check docs
 .NOTPARALLEL:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make setup              $(VENV) with everything that development needs; $(BIN)/stapes is the command line"
 	@echo "make test               all tests"
 	@echo "make check              lint, formatting, types, and that imports go one way"
+	@echo "make docs               docs/adapters.md and docs/papers.md, out of docstrings and docs/papers.toml"
 	@echo "PYTHON=/path/to/python  before or after any of them: the Python to make $(VENV) with, 3.11 or newer"
 
 setup: $(VENV)/.development
@@ -35,6 +36,9 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.runtime
+	$(BIN)/python docs/generate.py
 
 # The two stamps are written last, so that an interrupted installation goes on at the next call and a finished one costs nothing.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/pip

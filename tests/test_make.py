@@ -81,3 +81,9 @@ def test_what_is_installed_stays_until_its_pins_change(clone: Path):
 def test_a_file_of_ones_own_is_transcribed(clone: Path):
     assert 'stapes transcribe "my talk.wav"' in make(clone, "-n", "demo", "FILE=my talk.wav").stdout
     assert "examples/transcribe.py" in make(clone, "-n", "demo").stdout
+
+
+def test_documentation_is_made_by_the_script_beside_it(clone: Path):
+    (clone / "docs").mkdir()
+    assert ".venv/bin/python docs/generate.py" in make(clone, "-n", "docs").stdout.splitlines()
+    assert "make docs" in make(clone, "help").stdout

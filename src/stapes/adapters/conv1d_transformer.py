@@ -36,7 +36,7 @@ class Conv1dTransformer(Adapter):
         heads: attention heads of each.
         ffn_dim: width of their feed-forward part.
         dropout: in the layers.
-        start_at_zero: see ``TransformerLayer``.
+        start_at_zero: let each layer start as the identity; see ``TransformerLayer``.
     """
 
     def __init__(
