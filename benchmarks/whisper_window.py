@@ -5,8 +5,8 @@
 Both windows are encoded by our encoder, one utterance at a time, and decoded greedily by the same checkpoint's decoder; nothing
 is trained, so the difference is the window's alone. Utterances longer than 30 s are left out.
 
-The decoder was never shown anything but 30 s, and without the window it loops on some utterances until it is stopped, which says
-little of what the encoder hears. So both windows are also scored on the utterances that were stopped with neither (`unlooped`).
+The decoder was never shown anything but 30 s, and without the window it loops on some utterances until it is stopped, which
+says little of what the encoder hears. So both are also scored on the utterances that were stopped with neither (`unlooped`).
 """
 
 from __future__ import annotations
