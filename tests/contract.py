@@ -147,8 +147,12 @@ def lengths_are_exact(adapter: Adapter, longest: int = 200) -> None:
     else:
         assert torch.equal(found, promised)
     for row, wanted in zip(batch.rows(), found.tolist(), strict=True):
-        given = adapter(Padded.from_rows([row])).values.shape
-        assert given == (1, wanted, LLM_DIM), f"{len(row)} frames give {tuple(given)}, promised were {wanted} embeddings"
+        alone = adapter(Padded.from_rows([row]))
+        given = tuple(alone.values.shape)
+        assert given == (1, wanted, LLM_DIM), f"{len(row)} frames give {given}, promised were {wanted} embeddings"
+        assert alone.lengths.tolist() == [wanted], (
+            f"{wanted} embeddings of {len(row)} frames are called {alone.lengths.tolist()}"
+        )
 
 
 def padding_comes_out_zero(adapter: Adapter) -> None:
@@ -208,6 +212,16 @@ def state_is_whole(build: Callable[[], Adapter]) -> None:
     assert torch.equal(first(batch).values, second(batch).values)
 
 
+@torch.no_grad()
+def nothing_of_a_batch_stays(build: Callable[[], Adapter]) -> None:
+    """Training leaves every buffer as it was: statistics that run along would mix utterances, and count padding."""
+    adapter = build().train()
+    before = {name: buffer.clone() for name, buffer in adapter.named_buffers()}
+    adapter(frames(LENGTHS))
+    moved = [name for name, buffer in adapter.named_buffers() if not torch.equal(buffer, before[name])]
+    assert not moved, f"changed by a batch: {', '.join(moved)}"
+
+
 def is_deterministic(adapter: Adapter) -> None:
     """Twice the same, from an input that is left as it was."""
     batch = frames(LENGTHS)
@@ -225,7 +239,7 @@ ADAPTER_CHECKS = (
     half_precision_is_close,
     is_deterministic,
 )
-FACTORY_CHECKS = (every_parameter_learns, state_is_whole)
+FACTORY_CHECKS = (every_parameter_learns, state_is_whole, nothing_of_a_batch_stays)
 
 
 # -- encoders ----------------------------------------------------------------------------------------------------------

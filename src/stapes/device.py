@@ -54,11 +54,12 @@ def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
 
     What was trained stays float32: adapter and CTC head are small, and which label leads by how little decides what the LLM
     gets to read; LoRA is merged into both before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
-    rounded mel filter bank or rotary frequency is another model. On a CPU, the weights of both are packed (``packed.py``).
+    rounded mel filter bank or rotary frequency is another model. What is quantised is packed into integers, and stays so. On a
+    CPU, the weights of both lie ready for its kernels (``packed.py``).
     """
     for module in (model.encoder, model.llm):
         for name, parameter in module.named_parameters():
-            if lora.MARK not in f".{name}":
+            if lora.MARK not in f".{name}" and parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
     model.to(device)
     for module in (model.encoder, model.llm):

@@ -110,7 +110,7 @@ class SpeechLLM(nn.Module):
             blank_id=built_llm.pad_id,
             llm_table=built_llm.table,
         )
-        pieces = PieceVocabulary(built_llm.tokenizer, ctc["merges"]) if ctc else None
+        pieces = PieceVocabulary(built_llm.tokenizer, ctc["merges"], built_llm.end_ids) if ctc else None
         compress = bool(ctc and ctc["compress"])
         model = cls(built_encoder, built_adapter, built_llm, TASKS.build(task), pieces, compress)
         if llm_lora:

@@ -135,12 +135,83 @@ class HidesState(StackMLP):
         return Padded(found.values * self.gain, found.lengths)
 
 
-class IdleParameter(StackMLP):
-    """Declares a parameter that nothing uses."""
+class IdleLayer(StackMLP):
+    """Has a layer that nothing uses."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.idle = nn.Parameter(torch.zeros(3))
+        self.idle = nn.Linear(3, 3)
+
+
+class PassesLengthsOn(StackMLP):
+    """Gives the lengths of its input to what is shorter."""
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values, frames.lengths)
+
+
+class RemembersLengths(StackMLP):
+    """Takes the lengths of the first batch of a size for those of all."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.seen: dict[int, Tensor] = {}
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values, self.seen.setdefault(len(found.lengths), found.lengths)).zero_padding()
+
+
+class NormalisesOverTime(StackMLP):
+    """Its norm has the mean and the variance of all steps of a row, padding included."""
+
+    def forward(self, frames: Padded) -> Padded:
+        values = frames.zero_padding().values
+        spread = values.var(dim=1, keepdim=True, correction=0)
+        return super().forward(Padded((values - values.mean(dim=1, keepdim=True)) * (spread + 1e-5).rsqrt(), frames.lengths))
+
+
+class NormalisesOverTheBatch(StackMLP):
+    """Its norm has statistics of all that it saw in training, padding included."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.norm = nn.BatchNorm1d(contract.ENCODER_DIM)
+
+    def forward(self, frames: Padded) -> Padded:
+        return super().forward(Padded(self.norm(frames.zero_padding().values.mT).mT, frames.lengths))
+
+
+class AttendsAcrossTheBatch(StackMLP):
+    """Lays (B, T, E) before an attention that takes its first axis for time."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.attention = nn.MultiheadAttention(contract.ENCODER_DIM, 2)
+
+    def forward(self, frames: Padded) -> Padded:
+        values = frames.zero_padding().values
+        return super().forward(Padded(values + self.attention(values, values, values)[0], frames.lengths))
+
+
+class StacksAcrossUtterances(StackMLP):
+    """Stacks the batch as one long row, so that a group holds the end of one utterance and the beginning of the next."""
+
+    def forward(self, frames: Padded) -> Padded:
+        row = frames.zero_padding().values.flatten(0, 1)
+        steps = -(-frames.values.shape[1] // self.stride)
+        row = F.pad(row, (0, 0, 0, len(frames.lengths) * steps * self.stride - len(row)))
+        values = self.out(F.relu(self.hidden(row.view(len(frames.lengths), steps, -1))))
+        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+
+
+class FloatConstant(StackMLP):
+    """Multiplies by a float32 tensor that is neither parameter nor buffer: bfloat16 in, float32 out."""
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values * torch.linspace(0.5, 2.0, contract.LLM_DIM), found.lengths)
 
 
 class CountsInBfloat16(Conv1dTransformer):
@@ -152,18 +223,26 @@ class CountsInBfloat16(Conv1dTransformer):
         return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
 
 
+STACK = {"stride": 3, "hidden_dim": 24}
 MUTANTS = [
-    (DropsRemainder, {"stride": 3, "hidden_dim": 24}, contract.every_frame_is_heard),
+    (DropsRemainder, STACK, contract.every_frame_is_heard),
     (AttendsToPadding, contract.LAYERS, contract.same_in_a_batch),
     (ConvolvesPadding, contract.SMALL, contract.same_in_a_batch),
     (PoolsPadding, {"seconds_per_frame": contract.SECONDS_PER_FRAME}, contract.same_in_a_batch),
     (RoundsDown, contract.SMALL, contract.lengths_are_exact),
-    (TrustsPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_is_inert),
-    (AlwaysDrops, {"stride": 3, "hidden_dim": 24}, contract.is_deterministic),
-    (LeavesBiasInPadding, {"stride": 3, "hidden_dim": 24}, contract.padding_comes_out_zero),
+    (TrustsPadding, STACK, contract.padding_is_inert),
+    (AlwaysDrops, STACK, contract.is_deterministic),
+    (LeavesBiasInPadding, STACK, contract.padding_comes_out_zero),
     (CountsInBfloat16, contract.LAYERS, contract.half_precision_is_close),
-    (HidesState, {"stride": 3, "hidden_dim": 24}, contract.state_is_whole),
-    (IdleParameter, {"stride": 3, "hidden_dim": 24}, contract.every_parameter_learns),
+    (HidesState, STACK, contract.state_is_whole),
+    (IdleLayer, STACK, contract.every_parameter_learns),
+    (PassesLengthsOn, STACK, contract.lengths_are_exact),
+    (RemembersLengths, STACK, contract.lengths_are_exact),
+    (NormalisesOverTime, STACK, contract.same_in_a_batch),
+    (NormalisesOverTheBatch, STACK, contract.nothing_of_a_batch_stays),
+    (AttendsAcrossTheBatch, STACK, contract.same_in_a_batch),
+    (StacksAcrossUtterances, STACK, contract.same_in_a_batch),
+    (FloatConstant, STACK, contract.half_precision_is_close),
 ]
 
 
@@ -172,7 +251,7 @@ def test_mutant_is_caught(mutant: type[Adapter], options: dict[str, Any], check:
     def make() -> Adapter:
         return mutant(contract.ENCODER_DIM, contract.LLM_DIM, **options)
 
-    with pytest.raises(AssertionError):
+    with torch.set_grad_enabled(check in contract.FACTORY_CHECKS), pytest.raises(AssertionError):
         check(make if check in contract.FACTORY_CHECKS else contract.awake(make()))
 
 

@@ -27,6 +27,27 @@ def test_equation(stride: int, frames: int):
     np.testing.assert_allclose(found.values[0].numpy(), z(adapter, h[0].numpy(), stride), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_voxtral_says_the_same():
+    """Its projector reads four frames at once too. Set here: full groups, ReLU for its GELU, and no biases."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.voxtral.modeling_voxtral import VoxtralMultiModalProjector
+
+    ours, h = StackMLP(12, 8, stride=4, hidden_dim=8), torch.randn(2, 20, 12)
+    ours.hidden.bias.zero_()
+    ours.out.bias.zero_()
+    config = transformers.VoxtralConfig(
+        audio_config={"hidden_size": 12, "intermediate_size": 48},
+        text_config={"hidden_size": 8, "num_attention_heads": 2},
+        projector_hidden_act="relu",
+    )
+    theirs = VoxtralMultiModalProjector(config)
+    theirs.linear_1.weight.copy_(ours.hidden.weight)
+    theirs.linear_2.weight.copy_(ours.out.weight)
+    wanted = theirs(h.reshape(-1, 48)).view(2, 5, 8)
+    torch.testing.assert_close(ours(Padded(h, torch.tensor([20, 20]))).values, wanted)
+
+
 @pytest.mark.parametrize(
     ("encoder_dim", "parameters"),
     [(1024, 18_880_512), (1280, 21_501_952)],

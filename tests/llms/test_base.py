@@ -1,14 +1,10 @@
 """What an LLM's tokenizer and template are made into."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 
 from stapes.errors import WeightsError
 from stapes.llms.base import LLM, SPEECH_MARK
-from stapes.llms.causal import CausalLLM
 from stapes.llms.toy import ToyLLM
 
 
@@ -56,6 +52,49 @@ def test_without_an_end_token_there_is_no_llm(llm: ToyLLM):
         LLM(llm.model, llm.tokenizer, "mine")
 
 
+def test_a_template_that_leaves_the_instruction_out_is_not_given_it_as_a_system_message(llm: ToyLLM):
+    deaf = "{% for message in messages if message['role'] != 'system' %}<u>{{ message['content'] }}{% endfor %}<a>"
+    llm.tokenizer.chat_template = deaf
+    assert rendered(llm) == f"<u>Listen.\n{SPEECH_MARK}<a>"
+
+
+def test_the_date_of_a_prompt_is_always_the_same(llm: ToyLLM):
+    llm.tokenizer.chat_template += "{{ strftime_now('%d %b %Y, %B, %Y-%m-%d') }}"
+    assert rendered(llm).endswith("<a>26 Jul 2024, July, 2024-07-26")
+
+
+TURNS = "{% for message in messages %}{{ message['content'] }}<a>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "template", "ends", "end"),
+    [
+        pytest.param(
+            "<end>", ["<end>"], TURNS, ["<end>", "<a>"], "<end>", id="a base model may never have seen the template's"
+        ),
+        pytest.param("<end>", ["<end>", "<a>"], TURNS, ["<end>", "<a>"], "<a>", id="the template's, where the config knows it"),
+        pytest.param("<a>", ["<end>"], TURNS, ["<end>", "<a>"], "<a>", id="the template's, where the tokenizer knows it"),
+        pytest.param("<end>", ["<a>"], None, ["<a>", "<end>"], "<end>", id="the tokenizer's, without a template"),
+        pytest.param(None, ["<s>", "<a>"], None, ["<s>", "<a>"], "<s>", id="the config's first, without any other"),
+        pytest.param("<end>", [], TURNS.replace("<a>", " over"), ["<end>"], "<end>", id="a word is no end"),
+    ],
+)
+def test_which_tokens_end_an_answer(
+    llm: ToyLLM, own: str | None, named: list[str], template: str | None, ends: list[str], end: str
+):
+    ids = llm.tokenizer.convert_tokens_to_ids
+    llm.tokenizer.eos_token, llm.tokenizer.chat_template = own, template
+    llm.model.generation_config.eos_token_id = ids(named) or None
+    found = LLM(llm.model, llm.tokenizer)
+    assert (found.end_ids, found.end_id) == (ids(ends), ids(end))
+
+
+def test_a_padding_token_without_an_embedding_is_not_used(llm: ToyLLM):
+    llm.tokenizer.add_special_tokens({"pad_token": "<new>"})
+    assert llm.tokenizer.pad_token_id == len(llm.table)
+    assert LLM(llm.model, llm.tokenizer).pad_id == llm.end_id
+
+
 def test_encoding_adds_nothing_and_decoding_drops_special_tokens(llm: ToyLLM):
     ids = llm.encode(" the cat<end>")
     assert len(ids) == 6
@@ -68,26 +107,3 @@ def test_the_toy_is_the_same_for_the_same_seed_and_leaves_the_global_one_alone()
     first, second, other = ToyLLM(), ToyLLM(), ToyLLM(seed=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.digest == second.digest != other.digest
-
-
-def test_any_causal_model_in_a_folder(llm: ToyLLM, tmp_path: Path):
-    llm.model.half().save_pretrained(tmp_path)
-    llm.tokenizer.save_pretrained(tmp_path)
-    loaded = CausalLLM(f"path:{tmp_path}")
-    assert next(loaded.parameters()).dtype == torch.float32
-    assert loaded.digest == llm.digest, "the digest does not depend on the precision of the file"
-    assert loaded.wrap("Listen.") == llm.wrap("Listen.")
-    assert (loaded.source, loaded.dim) == (f"path:{tmp_path}", 32)
-
-
-@pytest.mark.weights
-def test_smollm2(pack: Callable[[str], Path]):
-    pack("smollm2-135m-instruct")
-    llm = CausalLLM("pack:smollm2-135m-instruct")
-    assert llm.dim == 576
-    assert llm.end_id == llm.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    prompt = torch.tensor(llm.encode("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"))
-    written = llm.generate(
-        llm.embed(prompt)[None], torch.ones(1, len(prompt), dtype=torch.bool), max_new_tokens=9, do_sample=False
-    )
-    assert "Paris" in llm.decode(written[0].tolist())

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from stapes import hub
 from stapes.errors import WeightsError
 from stapes.llms import packing
+from stapes.llms.templates import SAME_DAY, TEMPLATES
 
 # Stands for the speech while the chat template is rendered; plain letters, so that no template treats it specially.
 SPEECH_MARK = "STAPESSPEECHGOESHERE"
 SPACES = str.maketrans("\u0120\u2581", "  ")  # how byte-level and SentencePiece vocabularies write a space
+ANCHORS = ("\n", ".", "a", "0")  # texts to stand before another; no text runs into all of them
 
 
 class LLM(nn.Module):
@@ -30,36 +34,45 @@ class LLM(nn.Module):
     Attributes:
         dim: D, the width of its embeddings.
         digest: of its tensors as loaded (``hub.digest``), before any LoRA.
+        end_ids: every token that ends an answer: those that generation config and tokenizer name, and the special token that
+            the chat template puts behind one.
+        end_id: the one of them that ends an answer in training: the template's, if the generation config or the tokenizer
+            names it too (a base model may never have seen it), else the tokenizer's, else the generation config's first.
     """
 
     def __init__(self, model: Any, tokenizer: Any, source: str = "") -> None:
+        from transformers import GenerationConfig
+
         super().__init__()
         self.model, self.tokenizer, self.source = model, tokenizer, source
         self.dim: int = model.get_input_embeddings().embedding_dim
         self.digest = hub.digest(dict(model.named_parameters()))
         self._packs = packing.install(model)
         eos = model.generation_config.eos_token_id
-        ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-        if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
-            ends.append(tokenizer.eos_token_id)
-        if not ends:
+        named = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+        own, turn = tokenizer.eos_token_id, self._turn_end()
+        self.end_ids: list[int] = list(dict.fromkeys([*named, *(end for end in (own, turn) if end is not None)]))
+        if not self.end_ids:
             raise WeightsError(source, "no end-of-sequence token in tokenizer or generation config", "one of them to name it")
-        self.end_ids: list[int] = ends
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends an answer in training: the tokenizer's own, where it has one."""
-        return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.end_ids[0]
+        first = self.end_ids[0] if own is None else own
+        self.end_id: int = first if turn is None or turn not in (*named, own) else turn
+        # What else a model's files say about generation (sampling, a repetition penalty) is for the recipe to say.
+        model.generation_config = GenerationConfig(eos_token_id=self.end_ids, pad_token_id=self.pad_id)
 
     @property
     def pad_id(self) -> int:
-        """The token that fills up batches: the tokenizer's own, else the end token."""
-        return self.end_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        """The token that fills up batches: the tokenizer's own, if the model has an embedding for it, else the end token."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_id if pad is None or pad >= self.model.get_input_embeddings().num_embeddings else pad
 
     @property
     def table(self) -> Tensor:
-        """(V, D) embeddings of all tokens."""
-        return self.model.get_input_embeddings().weight
+        """(V, D) embeddings of all tokens, as the model reads them: Gemma's are scaled on the way out of the table."""
+        table = self.model.get_input_embeddings()
+        if type(table) is nn.Embedding:
+            return table.weight
+        scaled: Tensor = table(torch.arange(table.num_embeddings, device=table.weight.device))
+        return scaled
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (...,) -> embeddings (..., D)."""
@@ -103,14 +116,22 @@ class LLM(nn.Module):
 
     def _can_pack(self, length: int) -> bool:
         """Whether every layer attends over all of ``length`` positions, and nothing else goes from one to another."""
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        return self._packs and self.can_rewind and (window is None or window >= length)
+        config = self.model.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        reaching = {"full_attention"} if window is not None and window < length else {"full_attention", "sliding_attention"}
+        return self._packs and not self.model._is_stateful and self._attention_kinds <= reaching
 
     @property
     def can_rewind(self) -> bool:
         """Whether positions that it has read can be masked afterwards: full attention in every layer, and no other state."""
-        kinds = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"])
-        return kinds == {"full_attention"} and not self.model._is_stateful
+        return self._attention_kinds == {"full_attention"} and not self.model._is_stateful
+
+    @property
+    def _attention_kinds(self) -> set[str]:
+        """What kinds of attention its layers have, in transformers' words."""
+        config = self.model.config.get_text_config()
+        windowed = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
+        return set(getattr(config, "layer_types", None) or [windowed])
 
     def extend(self, embeddings: Tensor, mask: Tensor, cache: Any, keep: int = 0) -> Tensor:
         """Read more positions, after those in ``cache``, which is added to.
@@ -150,24 +171,32 @@ class LLM(nn.Module):
     def wrap(self, instruction: str) -> tuple[list[int], list[int]]:
         """Token ids before and after the speech, from the chat template.
 
-        The instruction is the system message (or, where the template knows no such role, the beginning of the user's), the
-        speech is the user's message. Without a template it is "instruction, speech, newline". The text is tokenized in two
-        parts, exactly as it stands around the speech, in training as in inference.
+        The instruction is the system message (or, where the template takes none, the beginning of the user's), the speech is
+        the user's message. Without a template it is "instruction, speech, newline". The text is tokenized in two parts,
+        exactly as it stands around the speech, in training as in inference. A token that opens every text is there once,
+        whether the template writes it or the tokenizer adds it.
+
+        Raises:
+            WeightsError: the template accepts neither message, or leaves one out.
         """
-        template = self.tokenizer.chat_template
-        if template is None:
-            text = f"{instruction}\n{SPEECH_MARK}\n"
-        else:
-            text = self._render(
-                [{"role": "system", "content": instruction}, {"role": "user", "content": SPEECH_MARK}],
-                [{"role": "user", "content": f"{instruction}\n{SPEECH_MARK}"}],
-            )
+        text = self._prompt(instruction)
         before, _, after = text.partition(SPEECH_MARK)
-        return self.encode(before), self.encode(after)
+        opening = self._tokenize(before)
+        if self._adds_bos and opening[:1] != [self.tokenizer.bos_token_id]:
+            opening = [self.tokenizer.bos_token_id, *opening]
+        return opening, self.encode(after)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens in it recognised and none added."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Token ids of a text that goes on from another: special tokens in it recognised, none added, and no space either.
+
+        SentencePiece vocabularies put a space before any text that they are given; so a text is tokenized behind another, whose
+        tokens are taken off again.
+        """
+        for anchor in ANCHORS if self._adds_space else ():
+            start, whole = self._tokenize(anchor), self._tokenize(anchor + text)
+            if whole[: len(start)] == start:
+                return whole[len(start) :]
+        return self._tokenize(text)
 
     def spell(self, token: int) -> str:
         """The letters of a token, a space before it included, where letters are what it stands for."""
@@ -179,20 +208,59 @@ class LLM(nn.Module):
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip()
 
-    def _render(self, *conversations: list[dict[str, str]]) -> str:
-        """The first conversation that the template accepts, rendered up to where the answer begins; thinking switched off."""
-        from jinja2 import TemplateError
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer puts a space before a text."""
+        return self.spell(self._tokenize("a")[0]).startswith(" ")
 
-        for conversation in conversations:
+    @cached_property
+    def _adds_bos(self) -> bool:
+        """Whether the tokenizer, left to itself, opens a text with its begin token."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _prompt(self, instruction: str) -> str:
+        """The first conversation that the template accepts, rendered up to where the answer begins."""
+        system = [{"role": "system", "content": instruction}, {"role": "user", "content": SPEECH_MARK}]
+        user = [{"role": "user", "content": f"{instruction}\n{SPEECH_MARK}"}]
+        reason = "it leaves one out"
+        for conversation in (system, user):
             try:
-                text: str = self.tokenizer.apply_chat_template(
-                    conversation, tokenize=False, add_generation_prompt=True, enable_thinking=False
-                )
-            except TemplateError:
+                text = self._render(conversation, add_generation_prompt=True)
+            except TemplateError as error:
+                reason = str(error)
                 continue
-            if SPEECH_MARK in text:
+            if SPEECH_MARK in text and instruction.strip() in text:
                 return text
-        raise WeightsError(self.source, "a chat template that takes neither a system nor a user message", "one that does")
+        found = f"a chat template that takes neither a system nor a user message ({reason})"
+        raise WeightsError(self.source, found, "one that does", "give the LLM another `chat_template`")
+
+    def _turn_end(self) -> int | None:
+        """The special token that the template puts behind an answer, if it does."""
+        conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SPEECH_MARK}]
+        try:
+            text = self._render(conversation, add_generation_prompt=False)
+        except TemplateError:
+            return None
+        _, found, behind = text.rpartition(SPEECH_MARK)
+        token = next(iter(self.encode(behind.lstrip())), None) if found else None
+        added = self.tokenizer.added_tokens_decoder.get(token)
+        return token if added is not None and added.special else None
+
+    def _render(self, conversation: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """A conversation as text: thinking switched off, and the same on every day."""
+        template = self.tokenizer.get_chat_template() if self.tokenizer.chat_template else TEMPLATES["plain"]
+        text: str = self.tokenizer.apply_chat_template(
+            conversation,
+            chat_template=SAME_DAY + template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,
+        )
+        return text
 
 
 def positions(mask: Tensor) -> Tensor:

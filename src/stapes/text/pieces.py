@@ -23,6 +23,7 @@ class PieceVocabulary:
     Args:
         tokenizer: of the LLM; a fast one (``tokenizers``) with a BPE model.
         merges: how many merges to keep. 1000 gives about five pieces for a second of English speech.
+        ends: tokens that end an answer. They are no pieces, also where the tokenizer does not count them as special.
 
     Attributes:
         ids: the LLM's token ids of the pieces, ascending; the index into this list is the piece's number.
@@ -31,7 +32,7 @@ class PieceVocabulary:
         RecipeError: the tokenizer is not byte-pair.
     """
 
-    def __init__(self, tokenizer: Any, merges: int) -> None:
+    def __init__(self, tokenizer: Any, merges: int, ends: Sequence[int] = ()) -> None:
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         if model["type"] != "BPE" or not model["merges"]:
             kind = model["type"]
@@ -45,7 +46,7 @@ class PieceVocabulary:
             if whole is not None and left in vocabulary and right in vocabulary:
                 self._parts.setdefault(whole, (vocabulary[left], vocabulary[right]))
         kept = {"".join(pair if isinstance(pair, list) else pair.split(" ")) for pair in model["merges"][:merges]}
-        special = set(tokenizer.all_special_ids)
+        special = {*tokenizer.all_special_ids, *ends}
         self.ids = sorted(
             token for name, token in vocabulary.items() if token not in special and (name in kept or token not in self._parts)
         )
