@@ -1,7 +1,7 @@
-"""The promises of ``Adapter`` and ``Encoder`` as checks: each raises AssertionError where a module breaks one.
+"""The promises of ``Adapter``, ``Encoder`` and ``SpeechLoss`` as checks: each raises AssertionError where a module breaks one.
 
-``tests/adapters/test_contract.py`` and ``tests/encoders/test_contract.py`` put every member of the tables through them, and
-put a few broken modules (mutants) through them too, each of which has to be caught.
+The files ``test_contract.py`` in the folders of the three put every member of the tables through them, and put a few broken
+modules (mutants) through them too, each of which has to be caught.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stapes import losses, recipe
 from stapes.adapters import ADAPTERS, Adapter
 from stapes.encoders import Encoder
-from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
+from stapes.losses import SpeechAndText, SpeechLoss
+from stapes.types import SAMPLE_RATE_HZ, Audio, Entity, Padded, Utterance
 
 ENCODER_DIM, LLM_DIM, SECONDS_PER_FRAME = 12, 8, 0.02
 TABLE = torch.randn(6, LLM_DIM, generator=torch.Generator().manual_seed(3))  # of an LLM with six tokens
@@ -315,3 +318,121 @@ def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
     for array, found in itertools.zip_longest(arrays, together):
         alone = adapter(encoder(Audio.from_arrays([array]))).rows()[0]
         torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+LOSS_VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "matching": [{}, {"score": "dot", "mse": 0.5, "cosine": 0.0}, {"mse": 0.0, "projection_dim": 5}],
+    "classifier": [{"channels": [3, 4, 5]}, {"labels": "sentiment", "weighting": "inverse"}],
+    "contrastive": [{}, {"temperature": 1.0}],
+}
+OF_THE_BATCH = ("contrastive",)  # by definition not the sum of the losses of its utterances
+WORDS = (3, 1, 0, 5, 2, 7, 4, 6)  # tokens of each utterance; one says nothing
+
+
+def build_loss(config: dict[str, Any]) -> SpeechLoss:
+    """The loss of a recipe's stage, with these options, for a small LLM; it has seen the mixture."""
+    name = config["name"]
+    section = recipe.Losses.model_validate({name: {key: value for key, value in config.items() if key != "name"}})
+    found: Any = losses.build({name: section.model_dump()[name]}, LLM_DIM)[name]
+    found.observe((row, 1.0) for row in labelled())
+    return found
+
+
+def labelled() -> list[Utterance]:
+    """Utterances as many as ``LENGTHS``, some without labels of either kind, with every class among them."""
+    tags = ["LAW", "NORP", "ORG", "PERSON", "GPE", "MONEY", "DATE", "EVENT"]
+    feelings = ["Negative", "mixed", "Positive", None, "Neutral", "Disagreement", "Positive", None]
+    rows = []
+    for number in range(len(LENGTHS)):
+        named = tuple(Entity(tag, 0, 1, "x") for tag in (tags[number], tags[number - 1], "PERSON"))
+        entities = None if number in (1, 4) else () if number == 3 else named
+        text = " ".join("x" * WORDS[number])
+        rows.append(Utterance(str(number), Path("x.wav"), text, 1.0, entities=entities, sentiment=feelings[number]))
+    return rows
+
+
+def pair(seed: int = 0) -> SpeechAndText:
+    """Speech and text of every length, one text among them empty."""
+    return SpeechAndText(frames(LENGTHS, LLM_DIM, seed), frames(WORDS, LLM_DIM, seed + 1), labelled())
+
+
+def rows_of(batch: SpeechAndText) -> list[SpeechAndText]:
+    """Each utterance of a batch, alone and without padding."""
+    sides = zip(batch.speech.rows(), batch.text.rows(), batch.utterances, strict=True)
+    return [SpeechAndText(Padded.from_rows([speech]), Padded.from_rows([text]), [row]) for speech, text, row in sides]
+
+
+def is_the_sum_over_utterances(loss: SpeechLoss) -> None:
+    """The value of a batch is the sum of its utterances' alone, and so is the number of targets."""
+    batch = pair()
+    torch.testing.assert_close(loss(batch), torch.stack([loss(row) for row in rows_of(batch)]).sum(), **FP32)
+    answers = [[0] * (words + 1) for words in WORDS]
+    each = [loss.target_count([answer], [row]) for answer, row in zip(answers, batch.utterances, strict=True)]
+    assert loss.target_count(answers, batch.utterances) == sum(each)
+    assert 0 in each, "a batch in which some utterance has no target shows more"
+    for row, count in zip(rows_of(batch), each, strict=True):
+        assert count > 0 or loss(row) == 0, "something without targets has a loss"
+
+
+def loss_padding_is_inert(loss: SpeechLoss) -> None:
+    """What stands in the padding of either side, and how much of it there is, changes nothing."""
+    clean = pair()
+    wanted = loss(clean)
+    speech, text = (Padded(nn.functional.pad(side.values, (0, 0, 0, 9)), side.lengths) for side in (clean.speech, clean.text))
+    for garbage in (torch.tensor(torch.nan), torch.tensor(torch.inf), 1e3 * ramp(LLM_DIM)):
+        sides = [
+            Padded(torch.where(side.mask[:, :, None], side.values, garbage.expand_as(side.values)), side.lengths)
+            for side in (speech, text)
+        ]
+        torch.testing.assert_close(loss(SpeechAndText(*sides, clean.utterances)), wanted, **FP32)
+
+
+def loss_in_half_precision_is_close(loss: SpeechLoss) -> None:
+    """Under autocast, from large embeddings in bfloat16, as from the same in float32, which the value is in both cases."""
+    batch = pair()
+    speech, text = (Padded(4 * side.values, side.lengths).to(dtype=torch.bfloat16) for side in (batch.speech, batch.text))
+    wanted = loss(SpeechAndText(speech.to(dtype=torch.float32), text.to(dtype=torch.float32), batch.utterances))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(SpeechAndText(speech, text, batch.utterances))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.0)
+
+
+def loss_reaches_speech_and_parameters(loss: SpeechLoss) -> None:
+    """Every parameter, and every embedding of an utterance that has targets, gets a gradient; padding gets none."""
+    batch = pair()
+    values = batch.speech.values.clone().requires_grad_()
+    loss(SpeechAndText(Padded(values, batch.speech.lengths), batch.text, batch.utterances)).backward()
+    deaf = [name for name, parameter in loss.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not deaf, f"no gradient: {', '.join(deaf)}"
+    assert values.grad is not None
+    assert values.grad.isfinite().all()
+    moved = values.grad.any(-1)
+    counts = [loss.target_count([[0] * (words + 1)], [row]) for words, row in zip(WORDS, batch.utterances, strict=True)]
+    expected = batch.speech.mask & (torch.tensor(counts) > 0)[:, None]
+    assert torch.equal(moved, expected)
+
+
+def nothing_to_learn_is_zero(loss: SpeechLoss) -> None:
+    """Without any target the value is zero, and still has a graph for the other processes to wait for."""
+    bare = Utterance("bare", Path("x.wav"), "", 1.0)
+    speech = frames([4, 2], LLM_DIM).values.requires_grad_()
+    batch = SpeechAndText(Padded(speech, torch.tensor([4, 2])), frames([0, 0], LLM_DIM), [bare, bare])
+    value = loss(batch)
+    assert loss.target_count([[0], [0]], [bare, bare]) == 0
+    assert value == 0
+    assert value.requires_grad
+    value.backward()
+    assert speech.grad is not None
+    assert not speech.grad.any()
+
+
+LOSS_CHECKS = (
+    is_the_sum_over_utterances,
+    loss_padding_is_inert,
+    loss_in_half_precision_is_close,
+    loss_reaches_speech_and_parameters,
+    nothing_to_learn_is_zero,
+)

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import soundfile
@@ -17,7 +19,9 @@ import yaml
 
 from stapes import recipe
 from stapes.cli.main import app
-from stapes.data.manifest import UtteranceLine, read_manifest
+from stapes.data.manifest import UtteranceLine, read_manifest, write_manifest
+from stapes.training.stages import train
+from stapes.types import Entity
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md"]
@@ -78,6 +82,30 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_recipes_in_the_text_are_recipes(text: str):
     recipe.parse(yaml.load(text, recipe._Loader))
+
+
+@pytest.mark.parametrize("text", blocks("yaml", [ROOT / "docs/losses.md"]))
+def test_recipes_of_losses_train(text: str, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On toys and the tone language: every stage for two steps, each of its losses a number, and what is trained moves."""
+    monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
+    rows = read_manifest(tones / "train.jsonl")
+    labelled = [replace(row, entities=(Entity("PERSON", 0, 1, row.text[0]),)) for row in rows]
+    write_manifest(tmp_path / "train.jsonl", labelled)
+    values = yaml.load(text, recipe._Loader)
+    values |= {"encoder": {"name": "toy"}, "llm": {"name": "toy"}, "data": {"train": str(tmp_path / "train.jsonl")}}
+    for stage in values.get("stages", [values.get("train")]):
+        stage.pop("epochs")
+        stage["steps"] = 2
+    weighed = [set(stage.losses) for stage in recipe.parse(values).resolved_stages for _ in range(2)]
+    folder = train(recipe.parse(values), tmp_path / "run", "cpu")
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [set(record) - {"stage", "step", "gradient_norm", "learning_rate"} for record in log] == weighed
+    assert all(record["gradient_norm"] > 0 for record in log)
+
+
+def test_the_table_of_losses_is_the_table():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/losses.md").read_text(), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(get_args(recipe.LossName))
 
 
 def test_the_manifest_line_in_the_text_is_one():

@@ -41,6 +41,8 @@ def load(text: str, folder: Path, *overrides: str) -> recipe.Recipe:
         ({"stages": [{"name": "a"}, {"name": "b", "step": 3}]}, "recipe: stages.1.step: unknown key; did you mean 'steps'?"),
         ({"ctc": {"merge": 3}}, "recipe: ctc.merge: unknown key; did you mean 'merges'?"),
         ({"lora": {"rnk": 3}}, "recipe: lora.rnk: unknown key; did you mean 'rank'?"),
+        ({"losses": {"match": {}}}, "recipe: losses.match: unknown key; did you mean 'matching'?"),
+        ({"losses": {"matching": {"scores": "dot"}}}, "recipe: losses.matching.scores: unknown key; did you mean 'score'?"),
         ({"decoding": {"beam": 3}}, "recipe: decoding.beam: unknown key; did you mean 'beams'?"),
         (
             {"adapter": {"name": "stack_mlp", "strid": 3}},
@@ -78,6 +80,13 @@ def test_a_derived_size_may_not_be_set(key: str):
         ({"train": {"precision": "fp16"}}, "train.precision", "'fp16', expected Input should be 'fp32' or 'bf16'"),
         ({"train": {"losses": {}}}, "train", "losses is empty"),
         ({"train": {"losses": {"mse": 1.0}}}, "train.losses.mse", "'next_token', 'ctc'"),
+        (
+            {"losses": {"matching": {"score": "cosine"}}},
+            "losses.matching.score",
+            "expected Input should be 'dot' or 'scaled_dot'",
+        ),
+        ({"losses": {"classifier": {"channels": [8, 8]}}}, "losses.classifier.channels", "at least 3 items"),
+        ({"losses": {"distillation": {"temperature": 0.0}}}, "losses.distillation.temperature", "greater than 0"),
         ({"train": {"trainable": ["encoder"]}}, "train.trainable.0", "'encoder'"),
         ({"train": {"steps": 3, "epochs": 1}}, "train", "both steps and epochs are given, expected one of them"),
         ({"stages": [{"name": "a", "steps": 3, "epochs": 1}]}, "stages.0", "both steps and epochs are given"),
@@ -155,6 +164,14 @@ def test_stages_take_from_train_what_they_do_not_say():
     assert (one.steps, one.epochs) == (None, 3)
     assert (two.steps, two.epochs) == (4, None)
     assert (three.steps, three.epochs) == (None, 1)
+
+
+def test_modules_of_losses_are_those_that_some_stage_weighs():
+    stages = [{"name": "a", "losses": {"matching": 1.0, "ctc": 1.0}}, {"name": "b", "losses": {"distillation": 0.5}}]
+    found = parse(stages=stages, losses={"matching": {"score": "dot"}, "contrastive": {"temperature": 0.1}})
+    expected = {"score": "dot", "mse": 1.0, "cosine": 1.0, "projection_dim": None}
+    assert found.loss_modules == {"matching": expected, "distillation": {"temperature": 2.0}}
+    assert parse().loss_modules == {}
 
 
 def test_without_stages_there_is_one():

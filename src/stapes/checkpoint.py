@@ -1,6 +1,6 @@
 """Run folders: what a trained model is, on disk. Loading is strict.
 
-model.safetensors   the trained tensors only: adapter, CTC head, LoRA
+model.safetensors   the trained tensors only: adapter, CTC head, modules of losses, LoRA
 stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
 recipe.yaml         the resolved recipe that trained them
 metrics.jsonl       the training's log
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 import stapes
 from stapes import lora
@@ -31,11 +31,11 @@ ADAPTING = {"learning_rate": 2e-4, "lora_learning_rate": 3e-4, "warmup_steps": 2
 
 
 def trained_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """The tensors that training made: adapter, CTC head and LoRA layers."""
+    """The tensors that training made: adapter, CTC head, modules of losses and LoRA layers."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
-        if name.startswith(("adapter.", "ctc.")) or lora.MARK in name
+        if name.startswith(("adapter.", "ctc.", "losses.")) or lora.MARK in name
     }
 
 
@@ -70,10 +70,12 @@ def load_trained(model: SpeechLLM, state: Mapping[str, Tensor], where: object) -
 def build(recipe: Recipe) -> SpeechLLM:
     """The model that a recipe describes; with ``init``, its trained tensors and components."""
     if recipe.init is not None:
-        return load(recipe.init)[0]
+        model = load(recipe.init)[0]
+        model.set_losses(recipe.loss_modules)
+        return model
     sections = recipe.model_dump(include={"encoder", "adapter", "llm", "task", "ctc"})
     llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
-    return SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora)
+    return SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
 
 
 def inherit(recipe: Recipe) -> Recipe:
@@ -101,6 +103,7 @@ def inherit(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={name: getattr(parent, name) for name in names}
         | {"train": Train(**adapting | said)}
+        | {"losses": recipe.losses if "losses" in recipe.model_fields_set else parent.losses}
         | {"decoding": parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))}
     )
 
@@ -178,6 +181,8 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
         state = load_file(folder / TENSORS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(folder / TENSORS, f"unreadable ({error})", "a whole safetensors file", "copy it again") from error
+    # Nothing that answers needs the modules of losses: a file may come without those of any of them.
+    model.set_losses({name: options for name, options in model.loss_options.items() if _has(state, model.losses[name], name)})
     load_trained(model, state, folder / TENSORS)
     return model, recipe.decoding.model_copy(update=dict(decoding or {})), folder
 
@@ -224,6 +229,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     parse(description["recipe"], str(folder / DESCRIPTION))
     return description
+
+
+def _has(state: Mapping[str, Tensor], loss: nn.Module, name: str) -> bool:
+    """Whether a file has anything of a loss, or there is nothing to have."""
+    return any(key.startswith(f"losses.{name}.") for key in state) or not list(loss.parameters())
 
 
 def _identity(config: Mapping[str, Any] | None, source: str, digest: str) -> dict[str, Any]:

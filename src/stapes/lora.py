@@ -86,7 +86,7 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 
     Args:
         module: a ``SpeechLLM``.
-        names: of its children ("adapter", "ctc"), or "llm.lora" / "encoder.lora" for the LoRA layers in one.
+        names: of its children ("adapter", "ctc", "losses"), or "llm.lora" / "encoder.lora" for the LoRA layers in one.
     """
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(any(_part(name) == wanted for wanted in names))

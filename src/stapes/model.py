@@ -17,15 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stapes import lora
+from stapes import lora, losses
 from stapes.adapters import ADAPTERS, Adapter
 from stapes.encoders import ENCODERS, Encoder
 from stapes.llms import LLM, LLMS
+from stapes.losses import READ_BY_LLM, SpeechAndText, SpeechLoss
 from stapes.losses.ctc import CTCHead
+from stapes.losses.distillation import has_transcript
 from stapes.losses.next_token import next_token
 from stapes.tasks import TASKS, Task
+from stapes.text import normalise
 from stapes.text.pieces import PieceVocabulary
-from stapes.types import Audio, Padded
+from stapes.types import Audio, Padded, Utterance
 
 
 def written(text: str) -> str:
@@ -79,6 +82,7 @@ class SpeechLLM(nn.Module):
         before, after = llm.wrap(task.instruction)
         self.register_buffer("before", torch.tensor(before), persistent=False)
         self.register_buffer("after", torch.tensor(after), persistent=False)
+        self.losses, self.loss_options = nn.ModuleDict(), dict[str, Mapping[str, Any]]()
 
     @classmethod
     def build(
@@ -90,6 +94,7 @@ class SpeechLLM(nn.Module):
         ctc: Mapping[str, Any] | None = None,
         llm_lora: Mapping[str, Any] | None = None,
         encoder_lora: Mapping[str, Any] | None = None,
+        loss_modules: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> SpeechLLM:
         """Assemble a model from the sections of a recipe; sizes are derived here and nowhere else.
 
@@ -117,8 +122,17 @@ class SpeechLLM(nn.Module):
             lora.add(built_llm.model, **llm_lora)
         if encoder_lora:
             lora.add(built_encoder, **encoder_lora)
+        model.set_losses(loss_modules or {})
         lora.set_trainable(model, ())
         return model.eval()
+
+    def set_losses(self, options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Have the modules of exactly these losses (name -> options); one that is there and set up alike is kept as it is."""
+        fresh = {name: chosen for name, chosen in options.items() if self.loss_options.get(name) != chosen}
+        built = losses.build(fresh, self.llm.dim)
+        modules = {name: built[name] if name in built else self.losses[name] for name in options}
+        self.losses = nn.ModuleDict(modules).to(self.device).requires_grad_(False).train(self.training)
+        self.loss_options = dict(options)
 
     @property
     def device(self) -> torch.device:
@@ -175,29 +189,70 @@ class SpeechLLM(nn.Module):
         targets = torch.tensor([token for answer in answers for token in answer], device=embeddings.device)
         return self.llm(embeddings, mask, wanted), targets
 
-    def forward(self, frames: Padded, answers: Sequence[Sequence[int]], weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """Losses of a batch, each a sum over its targets (``target_counts``).
+    def forward(
+        self,
+        frames: Padded,
+        answers: Sequence[Sequence[int]],
+        weights: Mapping[str, float],
+        utterances: Sequence[Utterance] = (),
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, each a sum over its targets (``target_counts``). The LLM is run where one of them needs it.
 
         Args:
             frames: (B, T, E) from the encoder or its cache.
             answers: token ids of each target, as ``answer`` makes them.
-            weights: names of the losses wanted ("next_token", "ctc", the adapter's own).
+            weights: names of the losses wanted ("next_token", "ctc", the adapter's own, those of ``losses``).
+            utterances: what the answers belong to, for the losses of labels and transcripts.
         """
-        embeddings, losses = self.adapter.with_losses(frames, answers)
-        losses = {name: loss for name, loss in losses.items() if name in weights}
+        embeddings, own = self.adapter.with_losses(frames, answers)
+        found = {name: loss for name, loss in own.items() if name in weights}
         speech = self._listen(embeddings)
         if "ctc" in weights and self.ctc is not None and self.pieces is not None and speech.log_probs is not None:
-            targets = [self.pieces.of_tokens(answer) for answer in answers]
-            losses["ctc"] = self.ctc.loss(speech.log_probs, speech.uncompressed.lengths, targets)
-        if "next_token" in weights:
-            losses["next_token"] = next_token(*self.logits(speech.embeddings, answers))
-        return losses
+            pieces = [self.pieces.of_tokens(answer) for answer in answers]
+            found["ctc"] = self.ctc.loss(speech.log_probs, speech.uncompressed.lengths, pieces)
+        of_speech = {name: loss for name, loss in self.losses.items() if name in weights and isinstance(loss, SpeechLoss)}
+        if of_speech:
+            both = SpeechAndText(speech.uncompressed, self.read(answers), utterances)
+            found |= {name: loss(both) for name, loss in of_speech.items()}
+        if READ_BY_LLM & weights.keys():
+            logits, targets = self.logits(speech.embeddings, answers)
+            if "next_token" in weights:
+                found["next_token"] = next_token(logits, targets)
+            if "distillation" in weights:
+                lengths = torch.tensor([len(answer) for answer in answers])
+                taught = torch.tensor([has_transcript(row) for row in utterances]).repeat_interleave(lengths).to(logits.device)
+                found["distillation"] = self.losses["distillation"](logits[taught], self.taught(answers, utterances))
+        return found
 
-    def target_counts(self, answers: Sequence[Sequence[int]]) -> dict[str, int]:
-        """How many targets each loss has in some answers: tokens, pieces (ctc) or utterances (quantity)."""
+    def read(self, answers: Sequence[Sequence[int]]) -> Padded:
+        """The LLM's own embeddings of some answers, without their end tokens: (B, U, D), no gradient."""
+        rows = (torch.tensor(answer[:-1], dtype=torch.long, device=self.device) for answer in answers)
+        with torch.no_grad():
+            return Padded.from_rows([self.llm.embed(row) for row in rows])
+
+    @torch.no_grad()
+    def taught(self, answers: Sequence[Sequence[int]], utterances: Sequence[Utterance]) -> Tensor:
+        """Logits (n, V) at the answers' positions of the LLM as it was, which reads each transcript in the speech's place.
+
+        LoRA and dropout are off. Utterances without a transcript are left out.
+        """
+        pairs = [(answer, row.text) for answer, row in zip(answers, utterances, strict=True) if has_transcript(row)]
+        if not pairs:
+            return self.llm.table.new_empty(0, len(self.llm.table))
+        clean = normalise.get(self.task.normaliser)
+        ids = (torch.tensor(self.llm.encode(clean(text)), dtype=torch.long, device=self.device) for _, text in pairs)
+        was_training = self.llm.training
+        with lora.disabled(self.llm.eval()):
+            logits, _ = self.logits(Padded.from_rows([self.llm.embed(row) for row in ids]), [answer for answer, _ in pairs])
+        self.llm.train(was_training)
+        return logits
+
+    def target_counts(self, answers: Sequence[Sequence[int]], utterances: Sequence[Utterance] = ()) -> dict[str, int]:
+        """How many targets each loss has in some utterances: tokens, pieces (ctc), utterances (quantity), what a loss says."""
         pieces = 0 if self.pieces is None else sum(len(self.pieces.of_tokens(answer)) for answer in answers)
         tokens = sum(map(len, answers))
-        return {"next_token": tokens, "ctc": pieces, "token_ctc": tokens - len(answers), "quantity": len(answers)}
+        counts = {"next_token": tokens, "ctc": pieces, "token_ctc": tokens - len(answers), "quantity": len(answers)}
+        return counts | {name: loss.target_count(answers, utterances) for name, loss in self.losses.items()}  # type: ignore[operator]
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a target text: a space before every word, the first included, and the end token."""

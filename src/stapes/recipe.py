@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +28,8 @@ COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
     "llm": (LLMS, ()),
     "task": (TASKS, ()),
 }
-PARTS = ("adapter", "ctc", "llm.lora", "encoder.lora")
+LossName = Literal["next_token", "ctc", "matching", "classifier", "distillation", "contrastive", "token_ctc", "quantity"]
+PARTS = ("adapter", "ctc", "losses", "llm.lora", "encoder.lora")
 
 
 class Section(BaseModel):
@@ -68,6 +69,67 @@ class EncoderLoRA(Section):
     rank: int = Field(8, gt=0)
     alpha: float | None = None
     targets: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+
+
+class Matching(Section):
+    """Options of the loss ``matching`` (losses/matching.py); the values are ours.
+
+    Attributes:
+        score: how alike a token and a speech embedding are.
+        mse: weight a of the squared distance.
+        cosine: weight b of the cosine distance.
+        projection_dim: width of learned projections before the scores; null for none.
+    """
+
+    score: Literal["dot", "scaled_dot"] = "scaled_dot"
+    mse: float = Field(1.0, ge=0)
+    cosine: float = Field(1.0, ge=0)
+    projection_dim: int | None = Field(None, gt=0)
+
+
+class Classifier(Section):
+    """Options of the loss ``classifier`` (losses/classifier.py); the values are ours.
+
+    Attributes:
+        labels: what is classified: the combined entity tags that occur, or the sentiment.
+        channels: of the three convolutions.
+        weighting: of classes: inverse frequency as it stands, the same capped and with mean 1, or none.
+        most_weight: the cap.
+    """
+
+    labels: Literal["entities", "sentiment"] = "entities"
+    channels: list[Annotated[int, Field(gt=0)]] = Field([16, 32, 64], min_length=3, max_length=3)
+    weighting: Literal["capped", "inverse", "none"] = "capped"
+    most_weight: float = Field(20.0, gt=0)
+
+
+class Distillation(Section):
+    """Options of the loss ``distillation`` (losses/distillation.py).
+
+    Attributes:
+        temperature: of both distributions.
+    """
+
+    temperature: float = Field(2.0, gt=0)
+
+
+class Contrastive(Section):
+    """Options of the loss ``contrastive`` (losses/contrastive.py).
+
+    Attributes:
+        temperature: that the learned one starts from, as CLIP's does.
+    """
+
+    temperature: float = Field(0.07, gt=0)
+
+
+class Losses(Section):
+    """Options of losses, for those whose defaults do not do; ``train.losses`` says which are there and how they weigh."""
+
+    matching: Matching = Matching()
+    classifier: Classifier = Classifier()
+    distillation: Distillation = Distillation()
+    contrastive: Contrastive = Contrastive()
 
 
 class Source(Section):
@@ -140,12 +202,13 @@ class Train(Section):
         epochs: passes over the mixture.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
-        trainable: of ``adapter``, ``ctc``, ``llm.lora``, ``encoder.lora``; everything else is frozen.
+        trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``; all else is frozen.
         cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
             ``data.speed`` and ``data.noise``.
         losses: name -> weight; each loss is divided by the step's number of its targets: tokens for ``next_token``, pieces for
             ``ctc``; of the adapter's own losses, tokens for ``token_ctc`` and utterances for ``quantity``.
-        learning_rate: of adapter and CTC head, at its peak.
+            All are in docs/losses.md.
+        learning_rate: of adapter, CTC head and losses, at its peak.
         lora_learning_rate: of LoRA layers.
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
         clip_norm: of the whole gradient.
@@ -163,9 +226,9 @@ class Train(Section):
     epochs: float | None = Field(None, gt=0)
     batch_seconds: float = Field(160.0, gt=0)
     accumulation: int = Field(1, gt=0)
-    trainable: list[Literal["adapter", "ctc", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "llm.lora"]
+    trainable: list[Literal["adapter", "ctc", "losses", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "losses", "llm.lora"]
     cache: bool = True
-    losses: dict[Literal["next_token", "ctc", "token_ctc", "quantity"], float] = {"next_token": 1.0}
+    losses: dict[LossName, float] = {"next_token": 1.0}
     learning_rate: float = Field(3e-4, gt=0)
     lora_learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -186,7 +249,7 @@ class Train(Section):
         if self.steps is not None and self.epochs is not None:
             raise ValueError("both steps and epochs are given, expected one of them")
         if not self.losses:
-            raise ValueError("losses is empty, expected next_token or ctc, with or without others")
+            raise ValueError("losses is empty, expected one or more, such as next_token or ctc")
         return self
 
 
@@ -226,6 +289,7 @@ class Recipe(Section):
     ctc: CTC | None = None
     lora: LoRA | None = None
     encoder_lora: EncoderLoRA | None = None
+    losses: Losses = Losses()
     data: Data = Data()
     train: Train = Train()
     stages: list[Stage] = []
@@ -235,6 +299,12 @@ class Recipe(Section):
     def resolved_stages(self) -> list[Stage]:
         """The stages, or the one that ``train`` describes."""
         return self.stages or [Stage(name="train", **self.train.model_dump())]
+
+    @property
+    def loss_modules(self) -> dict[str, dict[str, Any]]:
+        """Options of the losses that some stage weighs and that come as modules."""
+        weighed = {name for stage in self.resolved_stages for name in stage.losses}
+        return {name: options for name, options in self.losses.model_dump().items() if name in weighed}
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,7 +10,7 @@ import torch
 from stapes import checkpoint, lora, recipe
 from stapes.model import SpeechLLM
 from stapes.training import sizes
-from stapes.types import Audio, Padded
+from stapes.types import Audio, Padded, Utterance
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,10 @@ def resolved(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> re
             "llm": {"name": "causal", "weights": f"path:{folder}"},
             "ctc": {"merges": 6},
             "lora": {"rank": 2},
+            "losses": {"classifier": {"channels": [2, 3, 4]}},
             "stages": [
                 {"name": "align", "trainable": ["adapter", "ctc"], "losses": {"ctc": 1.0}},
-                {"name": "listen", "average_decay": 0.9},
+                {"name": "listen", "average_decay": 0.9, "losses": {"next_token": 0.8, "classifier": 0.2}},
             ],
         }
     )
@@ -58,9 +59,12 @@ def test_memory(resolved: recipe.Recipe):
     found = sizes.outline(resolved)
     align, listen = (sizes.memory(found, resolved, stage) for stage in resolved.resolved_stages)
     total = sum(count for _, count in sizes.counts(found.model).values())
-    adapter, head, low_rank = (sizes.counts(found.model)[part][1] for part in ("adapter", "ctc", "llm.lora"))
+    adapter, head, *rest = (sizes.counts(found.model)[part][1] for part in ("adapter", "ctc", "losses", "llm.lora"))
     assert (align.weights, align.training) == (4 * total, 12 * (adapter + head))
-    assert (listen.weights, listen.training) == (4 * (total + adapter + head + low_rank), 12 * (adapter + head + low_rank))
+    assert (listen.weights, listen.training) == (
+        4 * (total + adapter + head + sum(rest)),
+        12 * (adapter + head + sum(rest)),
+    )
     assert align.activations < listen.activations
     assert listen.total == listen.weights + listen.training + listen.activations
     half = resolved.resolved_stages[1].model_copy(update={"batch_seconds": 80.0})
@@ -103,7 +107,10 @@ def test_activations_of_a_trained_encoder(tiny_whisper: Path):
     assert 0.6 < estimated / measured < 1.6
 
 
-def test_activations_are_near_what_autograd_keeps():
+@pytest.mark.parametrize(
+    "names", [("next_token",), ("distillation",), ("classifier",), ("next_token", "classifier", "distillation")]
+)
+def test_activations_are_near_what_autograd_keeps(names: tuple[str, ...]):
     """A toy of the LLM's proportions, uncompressed, with the speech rate and lengths that the estimate supposes."""
     resolved = recipe.parse(
         {
@@ -111,13 +118,14 @@ def test_activations_are_near_what_autograd_keeps():
             "adapter": {"name": "stack_mlp", "stride": 4, "hidden_dim": 64},
             "llm": {"name": "toy", "dim": 64},
             "lora": {"rank": 4},
-            "train": {"steps": 1, "batch_seconds": 40.0, "trainable": ["adapter", "llm.lora"]},
+            "train": {"steps": 1, "batch_seconds": 40.0, "losses": dict.fromkeys(names, 1.0)},
         }
     )
     model = checkpoint.build(resolved).train()
-    lora.set_trainable(model, ["adapter", "llm.lora"])
+    lora.set_trainable(model, ["adapter", "losses", "llm.lora"])
     frames = Padded(torch.randn(4, 500, 16), torch.full((4,), 500))
     answers = [[*range(20, 60)]] * 4
-    measured = kept_by_autograd(model, lambda: model(frames, answers, {"next_token": 1.0}))
+    rows = [Utterance("x", Path("x.wav"), "x" * 40, 10.0, entities=())] * 4
+    measured = kept_by_autograd(model, lambda: model(frames, answers, dict.fromkeys(names, 1.0), rows))
     (stage,) = resolved.resolved_stages
     assert 0.6 < sizes.memory(sizes.outline(resolved), resolved, stage).activations / measured < 1.6

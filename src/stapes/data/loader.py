@@ -84,6 +84,10 @@ class TrainingData:
         self.noise = read_manifest(data.noise.path) if data.noise else []
         self.cache: FeatureCache | None = None
 
+    def mixture(self) -> Iterator[tuple[Utterance, float]]:
+        """Every utterance, and how often it is seen in an epoch."""
+        return ((row, weight) for rows, weight in self._sources for row in rows)
+
     def attach(self, cache: bool) -> None:
         """Read the frames of the encoder as it now is from a cache, filled here, or encode every batch.
 

@@ -118,7 +118,7 @@ class Loop:
                     with _attention(engine.device, self._longest_trained(batch)):
                         frames = self.data.frames(batch).to(engine.device)
                     with _attention(engine.device):
-                        losses = model(frames, answers, weights)
+                        losses = model(frames, answers, weights, batch.utterances)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
                 engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
@@ -145,7 +145,8 @@ class Loop:
 
     def _target_counts(self, group: Group) -> dict[str, int]:
         """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
-        counts = self.model.target_counts([self._answer(row) for rows in group for row in rows])
+        utterances = [row for rows in group for row in rows]
+        counts = self.model.target_counts([self._answer(row) for row in utterances], utterances)
         return {name: max(1, count) for name, count in counts.items()}
 
     def _check(self, loss: Tensor, batch: Batch) -> None:

@@ -12,7 +12,7 @@ from stapes.recipe import Train
 
 
 def optimizer(module: nn.Module, train: Train) -> torch.optim.AdamW:
-    """AdamW over what is trainable: one learning rate for adapter and CTC head, one for LoRA; vectors do not decay."""
+    """AdamW over what is trainable: one learning rate for adapter, CTC head and losses, one for LoRA; vectors do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stapes import hub, lora
+from stapes import hub, lora, losses
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS
 from stapes.errors import WeightsError
@@ -36,7 +36,7 @@ class Outline:
     """A recipe's model on the meta device.
 
     Attributes:
-        model: its parts under their names in ``SpeechLLM``: encoder, adapter, ctc, llm; without those that are ``missing``.
+        model: its parts under their names in ``SpeechLLM``: encoder, adapter, ctc, llm, losses; without those ``missing``.
         missing: part -> why its size is not known.
         frames_per_second: what the encoder gives.
         embeddings_per_second: what the adapter gives; None where it is missing.
@@ -106,6 +106,7 @@ def outline(recipe: Recipe) -> Outline:
             llm_table=torch.empty(_config(llm).vocab_size, _width(llm)),
         )
         head = CTCHead(torch.empty(1, _width(llm))) if recipe.ctc else None
+        modules = nn.ModuleDict(losses.build(recipe.loss_modules, _width(llm)))
     if recipe.lora is not None:
         lora.add(llm, **recipe.lora.model_dump())
     if recipe.encoder_lora is not None:
@@ -113,6 +114,7 @@ def outline(recipe: Recipe) -> Outline:
     frames = round(SECONDS_PER_UTTERANCE / seconds_per_frame)
     rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}
+    parts["losses"] = modules
     return Outline(nn.ModuleDict(parts), {}, 1 / seconds_per_frame, rate)
 
 
@@ -143,13 +145,17 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
     numbers = 3 * embeddings * _outputs(found.model["adapter"])
     if "encoder.lora" in stage.trainable:
         numbers += seconds * found.frames_per_second * _outputs(found.model["encoder"])
-    if "next_token" in stage.losses:
+    if "classifier" in stage.losses:  # each convolution keeps its input and what ReLU leaves, at a quarter of the positions
+        widths = recipe.losses.classifier.channels
+        numbers += embeddings * _width(found.model["llm"]) * (2 + sum(2 * width / 4**n for n, width in enumerate(widths, 1)))
+    if losses.READ_BY_LLM & stage.losses.keys():
         config: Any = _config(found.model["llm"])
         read = seconds * PIECES_PER_SECOND if recipe.ctc and recipe.ctc.compress else embeddings
         answers = seconds * TOKENS_PER_SECOND
         positions = read + answers + PROMPT_TOKENS * seconds / SECONDS_PER_UTTERANCE
         layer = 10 * config.hidden_size + 4 * getattr(config, "intermediate_size", 4 * config.hidden_size)
-        numbers += positions * config.num_hidden_layers * layer + 3 * answers * config.vocab_size
+        logits = 3 * bool("next_token" in stage.losses) + 4 * bool("distillation" in stage.losses)
+        numbers += positions * config.num_hidden_layers * layer + logits * answers * config.vocab_size
     return round(FLOAT_BYTES * numbers)
 
 

@@ -15,6 +15,7 @@ from stapes import checkpoint, memory
 from stapes.adapters import ADAPTERS
 from stapes.data.loader import TrainingData
 from stapes.errors import CheckpointError, RecipeError
+from stapes.losses import LOSSES
 from stapes.recipe import Recipe
 from stapes.training.display import Display
 from stapes.training.loop import LOG, Loop
@@ -60,6 +61,8 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     if recipe.data.dev is not None:
         validation = Validation.load(recipe.data.dev, max(stage.evaluate_utterances for stage in stages), model.encoder)
     _report(data, display)
+    for loss in model.losses.values():
+        loss.observe(data.mixture())  # type: ignore[operator]
     epoch = 0
     for number, stage in enumerate(stages, 1):
         loop = Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display, epoch)
@@ -102,9 +105,14 @@ def validate(recipe: Recipe) -> None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
         adapter = (recipe.adapter or {})["name"]
         own: Sequence[str] = ADAPTERS[adapter].losses  # type: ignore[attr-defined]
-        for name in sorted(set(stage.losses) - {"next_token", "ctc", *own}):
+        for name in sorted(set(stage.losses) - {"next_token", "ctc", *LOSSES, *own}):
             expected = f"of the adapter's own losses: {', '.join(own) or 'none'}"
             raise RecipeError(f"stages.{number}.losses", f"{name} with the adapter '{adapter}'", expected)
+        trained = any("losses" in earlier.trainable for earlier in recipe.resolved_stages[: number + 1])
+        learns = {"classifier"} | ({"matching"} if recipe.losses.matching.projection_dim else set())
+        if not trained and recipe.init is None and (idle := sorted(learns & stage.losses.keys())):
+            found = f"the layers of {' and '.join(idle)} would stay as random as they begin"
+            raise RecipeError(f"stages.{number}.trainable", found, fix="add losses to what is trained")
         if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
             expected, fix = "a model with encoder_lora", "add `encoder_lora: {rank: 8}`"
             raise RecipeError(f"stages.{number}.trainable", "encoder.lora", expected, fix)

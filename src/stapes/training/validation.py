@@ -14,6 +14,7 @@ from stapes.decoding.longform import BATCH_SECONDS, batches
 from stapes.encoders import Encoder
 from stapes.errors import DataError
 from stapes.evaluation.probe import probe
+from stapes.losses import READ_BY_LLM
 from stapes.metrics.wer import wer
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Stage
@@ -50,18 +51,22 @@ class Validation:
             fill(self.cache, self.utterances)
 
     def criterion(self, stage: Stage) -> str:
-        """The score that the best checkpoint has the lowest of."""
-        return "wer" if "next_token" in stage.losses else "ctc_wer"
+        """The score that the best checkpoint has the lowest of: a word error rate, or the losses where nothing writes words."""
+        return "wer" if READ_BY_LLM & stage.losses.keys() else "ctc_wer" if "ctc" in stage.losses else "loss"
 
     def scores(self, model: SpeechLLM, stage: Stage, decoding: Decoding) -> dict[str, float]:
-        """WER of the whole model and of its CTC head alone (those that the stage trains), and the listening probe."""
+        """WER of the whole model and of its CTC head alone (those that the stage trains), and the listening probe.
+
+        In a stage that trains neither, the stage's losses by their weights, each per target.
+        """
+        reading = bool(READ_BY_LLM & stage.losses.keys())
         references = [model.task.target(row) for row in self.utterances]
         frames = [self._frames(model, row) for row in self.utterances]
         seconds = [row.duration for row in self.utterances]
         texts, heard = [""] * len(frames), [""] * len(frames)
         for batch in batches(seconds, BATCH_SECONDS, model.encoder.padding_is_safe):
             padded = Padded.from_rows([frames[index] for index in batch])
-            if "next_token" in stage.losses:
+            if reading:
                 found = generate(model, padded, [seconds[index] for index in batch], decoding)
                 results = [(hypothesis.text, hypothesis.ctc_text) for hypothesis in found]
             else:
@@ -72,7 +77,7 @@ class Validation:
         scores: dict[str, float] = {}
         if model.ctc is not None:
             scores["ctc_wer"] = wer(references, heard, normaliser=model.task.normaliser, resamples=0).value
-        if "next_token" in stage.losses:
+        if reading:
             score = wer(references, texts, normaliser=model.task.normaliser, resamples=0)
             scores |= {"wer": score.value} | {name: score.parts[name] for name in ("substitutions", "deletions", "insertions")}
             if len(frames) > 1:
@@ -82,7 +87,20 @@ class Validation:
                     "loss_other_audio": listening.other,
                     "loss_silence": listening.silence,
                 }
+        if self.criterion(stage) == "loss":
+            scores["loss"] = self._loss(model, stage, frames)
         return scores
+
+    def _loss(self, model: SpeechLLM, stage: Stage, frames: list[torch.Tensor]) -> float:
+        """The weighted losses of a stage, each per target of all utterances."""
+        answers = [model.answer(model.task.target(row)) for row in self.utterances]
+        counts, total = model.target_counts(answers, self.utterances), 0.0
+        for batch in batches([row.duration for row in self.utterances], BATCH_SECONDS, model.encoder.padding_is_safe):
+            padded, rows = Padded.from_rows([frames[index] for index in batch]), [self.utterances[index] for index in batch]
+            with torch.inference_mode():
+                losses = model(padded, [answers[index] for index in batch], stage.losses, rows)
+            total += sum(stage.losses[name] * float(value) / max(1, counts[name]) for name, value in losses.items())
+        return total
 
     def _frames(self, model: SpeechLLM, row: Utterance) -> torch.Tensor:
         found = self.cache.get(row) if self.cache is not None else encode(model.encoder, [row]).rows()[0]

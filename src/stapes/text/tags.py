@@ -1,0 +1,48 @@
+"""The labels of SLUE (arXiv 2111.10367) and what its benchmark makes of them: 18 entity tags become 7, 5 sentiments 3."""
+
+from __future__ import annotations
+
+from stapes.errors import DataError
+from stapes.registry import nearest
+
+# Combined tag -> the tags of OntoNotes that it stands for, as the official toolkit has them.
+COMBINED: dict[str, tuple[str, ...]] = {
+    "LAW": ("LAW",),
+    "NORP": ("NORP",),
+    "ORG": ("ORG",),
+    "PERSON": ("PERSON",),
+    "PLACE": ("GPE", "LOC"),
+    "QUANT": ("CARDINAL", "ORDINAL", "QUANTITY", "MONEY", "PERCENT"),
+    "WHEN": ("DATE", "TIME"),
+}
+DISCARDED = ("FAC", "EVENT", "WORK_OF_ART", "PRODUCT", "LANGUAGE")
+SENTIMENTS = ("Negative", "Neutral", "Positive")
+NEUTRAL_TOO = ("mixed", "disagreement")
+
+_COMBINED_OF = {raw: tag for tag, raws in COMBINED.items() for raw in (tag, *raws)}
+_SENTIMENT_OF = {name.lower(): name for name in SENTIMENTS} | dict.fromkeys(NEUTRAL_TOO, "Neutral")
+
+
+def combined(tag: str, where: object = "entity") -> str | None:
+    """The combined tag of a raw one (or of one that is combined already); None where the benchmark discards it.
+
+    Raises:
+        DataError: not a tag of SLUE; ``where`` says in which line.
+    """
+    if tag in DISCARDED:
+        return None
+    if tag not in _COMBINED_OF:
+        known = nearest(tag, [*_COMBINED_OF, *DISCARDED])
+        raise DataError(where, f"entity tag {tag!r}", "a tag of SLUE", known)
+    return _COMBINED_OF[tag]
+
+
+def sentiment(label: str, where: object = "sentiment") -> str:
+    """One of ``SENTIMENTS``; annotators who saw both sides, or did not agree, make a Neutral.
+
+    Raises:
+        DataError: not a label of SLUE; ``where`` says in which line.
+    """
+    if label.lower() not in _SENTIMENT_OF:
+        raise DataError(where, f"sentiment {label!r}", "a label of SLUE", f"known: {', '.join([*SENTIMENTS, *NEUTRAL_TOO])}")
+    return _SENTIMENT_OF[label.lower()]
