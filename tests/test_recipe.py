@@ -78,7 +78,7 @@ def test_a_derived_size_may_not_be_set(key: str):
         ({"train": {"precision": "fp16"}}, "train.precision", "'fp16', expected Input should be 'fp32' or 'bf16'"),
         ({"train": {"losses": {}}}, "train", "losses is empty"),
         ({"train": {"losses": {"mse": 1.0}}}, "train.losses.mse", "'next_token', 'ctc'"),
-        ({"train": {"trainable": ["encoder"]}}, "train.trainable.0", "'encoder'"),
+        ({"train": {"trainable": ["decoder"]}}, "train.trainable.0", "'decoder'"),
         ({"train": {"steps": 3, "epochs": 1}}, "train", "both steps and epochs are given, expected one of them"),
         ({"stages": [{"name": "a", "steps": 3, "epochs": 1}]}, "stages.0", "both steps and epochs are given"),
         ({"stages": [{"steps": 3}]}, "stages.0.name", "Field required"),
