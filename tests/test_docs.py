@@ -178,3 +178,11 @@ def test_the_probe_of_the_results_runs(desk: Path, adapted: list[str]):
     (script,) = blocks("python", [ROOT / "docs/results.md"])
     script = script.replace("prepared/slue-voxpopuli/tune.jsonl", "my/train.jsonl")
     assert run(desk, [sys.executable, "-c", script]).startswith("Probe(right=")
+
+
+def test_the_exports_of_the_page_run(desk: Path, adapted: list[str]):
+    page = [ROOT / "docs/finetuning.md"]
+    for words in commands(page):
+        run(desk, ["my/run" if word == "runs/mine" else word for word in words])
+    (script,) = blocks("python", page)
+    assert run(desk, [sys.executable, "-c", script]).strip()

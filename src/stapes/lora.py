@@ -25,7 +25,7 @@ MARK = ".lora_"  # part of the name of every LoRA tensor
 BLOCK = re.compile(r"(^|\.)\d+\.")  # in the name of whatever stands in one of the repeated blocks
 ATTENTION = re.compile(r"att(ention|n)[^.]*\.")  # self_attn, attention, linear_attn, norm_attn_norm.attn, ...
 # Modules that read the weights of linear layers in them and do not call these: LoRA there would be passed by.
-PASSED_BY = {"MultiheadAttention": r".*", "WavLMAttention": r".*", "MambaMixer": r"out_proj", "Mamba2Mixer": r"out_proj"}
+PASSED_BY = {"MultiheadAttention": r".*", "WavLMAttention": r".*", "MambaMixer": r"(dt|out)_proj"}
 Targets = Literal["auto"] | Sequence[str]
 
 

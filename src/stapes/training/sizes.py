@@ -135,7 +135,7 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
 
     A layer of the LLM of width D with an inner width I keeps some 10 D + 4 I numbers a position (norms, attention, gate), the
     vocabulary's logits exist three times (logits, log-probabilities, gradient), each linear layer of an adapter keeps three
-    times its output, one of a frozen encoder, LoRA's included, its output once, and one of an encoder that is trained 1.4 times.
+    times its output, one of a frozen encoder, LoRA's included, its output once, and of a trained one 1.4 times.
     With the parts of ``stapes-base`` this is within a fifth of what autograd saves for adapter and LLM. An LLM that is trained
     keeps the inputs of its linear layers too; with gradient checkpointing, the inputs of its layers and the inside of one.
     """
