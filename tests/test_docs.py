@@ -199,10 +199,18 @@ def test_the_recipe_can_be_checked_first(adapted: list[str], desk: Path):
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_the_python_of_the_text_runs(page: str, desk: Path, adapted: list[str]):
     (script,) = blocks("python", [ROOT / page])
-    assert run(desk, [sys.executable, "-c", script]).strip()
+    assert run(desk, [sys.executable, "-c", script]) == run(desk, ["stapes", "transcribe", "talk.m4a", "--model", "my/run"])
 
 
 def test_the_probe_of_the_results_runs(desk: Path, adapted: list[str]):
     (script,) = blocks("python", [ROOT / "docs/results.md"])
     script = script.replace("prepared/slue-voxpopuli/tune.jsonl", "my/train.jsonl")
     assert run(desk, [sys.executable, "-c", script]).startswith("Probe(right=")
+
+
+def test_the_exports_of_the_page_run(desk: Path, adapted: list[str]):
+    page = [ROOT / "docs/finetuning.md"]
+    for words in commands(page):
+        run(desk, ["my/run" if word == "runs/mine" else word for word in words])
+    (script,) = blocks("python", page)
+    assert run(desk, [sys.executable, "-c", script]) == run(desk, ["stapes", "transcribe", "talk.m4a", "--model", "my/run"])

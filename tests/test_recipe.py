@@ -87,7 +87,7 @@ def test_a_derived_size_may_not_be_set(key: str):
         ),
         ({"losses": {"classifier": {"channels": [8, 8]}}}, "losses.classifier.channels", "at least 3 items"),
         ({"losses": {"distillation": {"temperature": 0.0}}}, "losses.distillation.temperature", "greater than 0"),
-        ({"train": {"trainable": ["encoder"]}}, "train.trainable.0", "'encoder'"),
+        ({"train": {"trainable": ["decoder"]}}, "train.trainable.0", "'decoder'"),
         ({"train": {"steps": 3, "epochs": 1}}, "train", "both steps and epochs are given, expected one of them"),
         ({"stages": [{"name": "a", "steps": 3, "epochs": 1}]}, "stages.0", "both steps and epochs are given"),
         ({"stages": [{"steps": 3}]}, "stages.0.name", "Field required"),

@@ -216,9 +216,14 @@ class Stapes(
     # -- keeping it ----------------------------------------------------------------------------------------------------
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write a run folder (``checkpoint.py``), its tensors in float16 where that loses nothing."""
+        """Write a run folder (``checkpoint.py``), its tensors in float16 where that loses nothing.
+
+        Base weights that were trained are those of the folder it was loaded from: here they have LoRA in them, and are rounded.
+        """
         state = checkpoint.trained_state(self.module)
-        exact = all(torch.equal(tensor.half().float(), tensor) for tensor in state.values())
+        if self.module.stored:
+            state = checkpoint.read_trained(self.folder)
+        exact = all(torch.equal(tensor.half().float(), tensor.float()) for tensor in state.values())
         checkpoint.save(self.module, save_directory, self.recipe, state, torch.float16 if exact else torch.float32)
         if self.folder.resolve() != save_directory.resolve():
             for file in _BESIDE:

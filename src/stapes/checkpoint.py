@@ -1,6 +1,6 @@
 """Run folders: what a trained model is, on disk. Loading is strict.
 
-model.safetensors   the trained tensors only: adapter, CTC head, modules of losses, LoRA
+model.safetensors   the trained tensors only: adapter, CTC head, modules of losses, LoRA, and base weights that a stage trains
 stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
 recipe.yaml         the resolved recipe that trained them
 metrics.jsonl       the training's log
@@ -9,7 +9,7 @@ metrics.jsonl       the training's log
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import yaml
 from torch import Tensor, nn
 
 import stapes
-from stapes import lora
+from stapes import hub, lora
 from stapes.errors import CheckpointError, RecipeError
-from stapes.model import SpeechLLM
+from stapes.model import BASES, SpeechLLM
 from stapes.recipe import Decoding, Recipe, Train, parse
 
 FORMAT = 1
@@ -31,12 +31,11 @@ ADAPTING = {"learning_rate": 2e-4, "lora_learning_rate": 3e-4, "warmup_steps": 2
 
 
 def trained_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """The tensors that training made: adapter, CTC head, modules of losses and LoRA layers."""
+    """The tensors that training made: adapter, CTC head, losses, LoRA layers, and what else is ``stored``; tied ones once."""
+    parts = {"adapter", "ctc", "losses", *(f"{base}.lora" for base in BASES), *model.stored}
     return {
-        name: parameter.detach()
-        for name, parameter in model.named_parameters()
-        if name.startswith(("adapter.", "ctc.", "losses.")) or lora.MARK in name
-    }
+        name: parameter.detach() for name, parameter in model.named_parameters() if lora.part_of(name) in parts
+    } | model.tables()
 
 
 def load_trained(model: SpeechLLM, state: Mapping[str, Tensor], where: object) -> None:
@@ -59,7 +58,7 @@ def load_trained(model: SpeechLLM, state: Mapping[str, Tensor], where: object) -
         raise CheckpointError(
             where,
             f"{fitting} of {len(own)} tensors fit; {'; '.join(misfits[:3])}{more}",
-            "exactly the tensors of this adapter and LoRA",
+            "exactly the tensors of this adapter and LoRA" + "".join(f" and {part}" for part in sorted(model.stored)),
             "load it with the recipe that trained it",
         )
     with torch.no_grad():
@@ -68,14 +67,24 @@ def load_trained(model: SpeechLLM, state: Mapping[str, Tensor], where: object) -
 
 
 def build(recipe: Recipe) -> SpeechLLM:
-    """The model that a recipe describes; with ``init``, its trained tensors and components."""
-    if recipe.init is not None:
+    """The model that a recipe describes and trains; with ``init``, its trained tensors and components."""
+    if recipe.init is None:
+        model = assemble(recipe)
+    else:
         model = load(recipe.init)[0]
         model.set_losses(recipe.loss_modules)
-        return model
+    trained = {part for stage in recipe.resolved_stages for part in stage.trainable}
+    model.store(trained & set(BASES))
+    return model
+
+
+def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
+    """The components that a recipe names, put together; ``stored`` as in ``SpeechLLM.store``."""
     sections = recipe.model_dump(include={"encoder", "adapter", "llm", "task", "ctc"})
     llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
-    return SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
+    model = SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
+    model.store(stored)
+    return model
 
 
 def inherit(recipe: Recipe) -> Recipe:
@@ -127,12 +136,16 @@ def save(
     (folder / f".{TENSORS}").write_bytes(serialise(tensors))
     (folder / f".{TENSORS}").rename(folder / TENSORS)
     values = recipe.model_dump(mode="json", exclude={"init"})
+    for section, part in (("lora", model.llm), ("encoder_lora", model.encoder)):
+        if values[section] is not None and values[section]["targets"] == "auto":
+            values[section]["targets"] = lora.targets(part)  # as found: another version may find others
     description = {
         "format": FORMAT,
         "stapes": stapes.__version__,
         "encoder": _identity(recipe.encoder, model.encoder.source, model.encoder.digest),
         "llm": _identity(recipe.llm, model.llm.source, model.llm.digest),
         "prompt": {"before": model.before.tolist(), "after": model.after.tolist()},
+        "stored": sorted(model.stored),
         "recipe": values,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
@@ -153,13 +166,10 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
         CheckpointError: not a checkpoint; tensors that do not fit; other base weights; another prompt.
         WeightsError: the encoder's or the LLM's weights cannot be had.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = find(name)
     description = read_description(folder)
     recipe = Recipe.model_validate(description["recipe"])
-    model = build(recipe)
+    model = assemble(recipe, description.get("stored", ()))
     for part, module in (("encoder", model.encoder), ("llm", model.llm)):
         wanted = description[part]["digest"]
         if module.digest != wanted:
@@ -177,14 +187,27 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
             "the one of training",
             "use the LLM's own tokenizer files",
         )
-    try:
-        state = load_file(folder / TENSORS)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(folder / TENSORS, f"unreadable ({error})", "a whole safetensors file", "copy it again") from error
+    state = read_trained(folder)
     # Nothing that answers needs the modules of losses: a file may come without those of any of them.
     model.set_losses({name: options for name, options in model.loss_options.items() if _has(state, model.losses[name], name)})
     load_trained(model, state, folder / TENSORS)
     return model, recipe.decoding.model_copy(update=dict(decoding or {})), folder
+
+
+def read_trained(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a run folder.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(folder / TENSORS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(folder / TENSORS, f"unreadable ({error})", "a whole safetensors file", "copy it again") from error
+    return state
 
 
 def find(name: str | Path) -> Path:
@@ -199,8 +222,6 @@ def find(name: str | Path) -> Path:
     if Path(name).is_dir():
         raise CheckpointError(name, f"no {DESCRIPTION} in this folder", "a run folder of `stapes train`")
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        from stapes import hub
-
         return hub.snapshot(str(name), FILES)
     shipped = sorted(path.parent.name for path in MODELS.glob(f"*/{DESCRIPTION}"))
     known = ", ".join(shipped) or "none in this installation"
@@ -208,7 +229,7 @@ def find(name: str | Path) -> Path:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The contents of ``stapes.json``.
+    """The contents of ``stapes.json``; sources that lie in the folder (``path:llm``), as in an export, with their whole path.
 
     Raises:
         CheckpointError: unreadable, or of another format.
@@ -228,6 +249,12 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"format {FORMAT}",
         )
     parse(description["recipe"], str(folder / DESCRIPTION))
+    for part in BASES:
+        config = description["recipe"].get(part) or {}
+        if isinstance(config.get("weights"), str):
+            config["weights"] = hub.within(folder, config["weights"])
+        elif isinstance(config.get("weights"), list):
+            config["weights"] = [hub.within(folder, source) for source in config["weights"]]
     return description
 
 

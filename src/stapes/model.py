@@ -10,7 +10,7 @@ the prefix that generation starts from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ from stapes.tasks import TASKS, Task
 from stapes.text import normalise
 from stapes.text.pieces import PieceVocabulary
 from stapes.types import Audio, Padded, Utterance
+
+BASES = ("encoder", "llm")
+TABLES = ("ctc.table", "adapter.table")  # buffers that are rows of the LLM's embedding table
 
 
 def written(text: str) -> str:
@@ -61,6 +64,9 @@ class SpeechLLM(nn.Module):
         task: its instruction goes into the prompt.
         pieces: the small vocabulary of the CTC head; None for a model without one.
         compress: let the CTC head compress the speech before the LLM reads it.
+
+    Attributes:
+        stored: what belongs to its checkpoint besides adapter, CTC head and LoRA; see ``store``.
     """
 
     before: Tensor
@@ -78,6 +84,7 @@ class SpeechLLM(nn.Module):
         super().__init__()
         self.encoder, self.adapter, self.llm, self.task = encoder, adapter, llm, task
         self.pieces, self.compress = pieces, compress
+        self.stored: set[str] = set()
         self.ctc = None if pieces is None else CTCHead(llm.embed(torch.tensor(pieces.ids)))
         before, after = llm.wrap(task.instruction)
         self.register_buffer("before", torch.tensor(before), persistent=False)
@@ -121,7 +128,7 @@ class SpeechLLM(nn.Module):
         if llm_lora:
             lora.add(built_llm.model, **llm_lora)
         if encoder_lora:
-            lora.add(built_encoder, **encoder_lora)
+            lora.add(built_encoder, **encoder_lora, side="encoder")
         model.set_losses(loss_modules or {})
         lora.set_trainable(model, ())
         return model.eval()
@@ -133,6 +140,28 @@ class SpeechLLM(nn.Module):
         modules = {name: built[name] if name in built else self.losses[name] for name in options}
         self.losses = nn.ModuleDict(modules).to(self.device).requires_grad_(False).train(self.training)
         self.loss_options = dict(options)
+
+    def store(self, parts: Iterable[str]) -> None:
+        """Make more than the small parts belong to the model's checkpoint; called before any of it is trained.
+
+        Tables that the CTC head or an adapter has from the LLM stay what they were when the LLM began to be trained: the
+        alignment is to them. So they are stored with it, and no longer share its memory.
+
+        Args:
+            parts: "encoder" or "llm" for a base whose own weights are trained, "tables" for the tables alone.
+        """
+        self.stored |= set(parts)
+        if "llm" in self.stored:
+            self.stored.add("tables")
+        if "encoder" in self.stored and not self.encoder.base_digest:
+            self.encoder.base_digest = lora.base_digest(self.encoder)
+        for table in self.tables().values():
+            table.data = table.data.clone()
+
+    def tables(self) -> dict[str, Tensor]:
+        """The tables that belong to the checkpoint, by name."""
+        buffers = dict(self.named_buffers()) if "tables" in self.stored else {}
+        return {name: buffers[name] for name in TABLES if name in buffers}
 
     @property
     def device(self) -> torch.device:

@@ -29,7 +29,7 @@ COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
     "task": (TASKS, ()),
 }
 LossName = Literal["next_token", "ctc", "matching", "classifier", "distillation", "contrastive", "token_ctc", "quantity"]
-PARTS = ("adapter", "ctc", "losses", "llm.lora", "encoder.lora")
+Part = Literal["adapter", "ctc", "losses", "llm", "llm.lora", "encoder", "encoder.lora"]
 
 
 class Section(BaseModel):
@@ -51,24 +51,28 @@ class CTC(Section):
 
 
 class LoRA(Section):
-    """LoRA on the LLM (lora.py)."""
+    """LoRA on the LLM (lora.py).
+
+    Attributes:
+        targets: endings of the names of linear layers, or ``auto``: those of the attention.
+    """
 
     rank: int = Field(16, gt=0)
     alpha: float | None = None
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    targets: Literal["auto"] | list[str] = "auto"
 
 
 class EncoderLoRA(Section):
     """LoRA on the speech encoder (lora.py); no dropout, since the encoder stays in evaluation mode while it is trained.
 
     Attributes:
-        targets: endings of the names of linear layers; the default is all of a Whisper layer (ours).
+        targets: endings of the names of linear layers, or ``auto``: all in the repeated blocks (ours).
     """
 
     rank: int = Field(8, gt=0)
     alpha: float | None = None
-    targets: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    targets: Literal["auto"] | list[str] = "auto"
 
 
 class Matching(Section):
@@ -202,7 +206,8 @@ class Train(Section):
         epochs: passes over the mixture.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
-        trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``; all else is frozen.
+        trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``, and ``llm``,
+            ``encoder``: all of its own weights; everything else is frozen.
         cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
             ``data.speed`` and ``data.noise``.
         losses: name -> weight; each loss is divided by the step's number of its targets: tokens for ``next_token``, pieces for
@@ -210,10 +215,13 @@ class Train(Section):
             All are in docs/losses.md.
         learning_rate: of adapter, CTC head and losses, at its peak.
         lora_learning_rate: of LoRA layers.
+        full_learning_rate: of the encoder's and the LLM's own weights (ours).
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
         clip_norm: of the whole gradient.
         masking: whether ``data.masking`` applies to this stage. It teaches CTC to use context, and an LLM to guess.
         precision: bf16 is autocast; weights and optimiser stay float32.
+        gradient_checkpointing: compute each layer of the LLM again in the backward pass and keep its input only: less memory,
+            about a third more time, the same result.
         evaluate_every: steps between evaluations (each saves a checkpoint); the end is always evaluated.
         evaluate_utterances: how many of ``data.dev`` are decoded then.
         save_every: steps between checkpoints to resume from.
@@ -226,17 +234,19 @@ class Train(Section):
     epochs: float | None = Field(None, gt=0)
     batch_seconds: float = Field(160.0, gt=0)
     accumulation: int = Field(1, gt=0)
-    trainable: list[Literal["adapter", "ctc", "losses", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "losses", "llm.lora"]
+    trainable: list[Part] = ["adapter", "ctc", "losses", "llm.lora"]
     cache: bool = True
     losses: dict[LossName, float] = {"next_token": 1.0}
     learning_rate: float = Field(3e-4, gt=0)
     lora_learning_rate: float = Field(3e-4, gt=0)
+    full_learning_rate: float = Field(1e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(50, ge=0)
     final_ratio: float = Field(0.02, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
     masking: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
     evaluate_every: int = Field(200, gt=0)
     evaluate_utterances: int = Field(100, gt=0)
     save_every: int = Field(50, gt=0)

@@ -38,6 +38,7 @@ def test_json_has_everything(stapes: Run, examples: Path, tmp_path: Path):
     facts = json.loads(result.stdout)
     assert facts["recipe"] == recipes.load(path, ["train.seed=3"]).model_dump(mode="json")
     assert facts["missing"] == {}
+    assert facts["lora"] == {"llm": ["q_proj", "k_proj", "v_proj", "o_proj"]}
     assert facts["parameters"]["adapter"] == 5 * 16 * 8 + 8 + 8 * 32 + 32
     first, second = facts["stages"]
     assert first["trainable"] == {"adapter": facts["parameters"]["adapter"]}
@@ -54,6 +55,18 @@ def test_tables_for_people(stapes: Run, examples: Path, tmp_path: Path):
     assert "trained in first" in shown
     assert "memory in second: about " in shown
     assert str(examples) in shown
+
+
+def test_a_base_that_is_trained(stapes: Run, tmp_path: Path):
+    stages = [{"name": "full", "trainable": ["llm"]}, {"name": "less", "trainable": ["llm"], "gradient_checkpointing": True}]
+    path = write(tmp_path / "r.yaml", lora={"rank": 2}, stages=stages)
+    facts = json.loads(stapes("check", path, "--json").stdout)
+    llm = facts["parameters"]["llm"]
+    full, less = facts["stages"]
+    assert full["trainable"] == {"llm": llm}
+    assert full["memory_bytes"]["training"] == 12 * llm
+    assert less["memory_bytes"]["activations"] < full["memory_bytes"]["activations"]
+    assert "llm.lora on q_proj, k_proj, v_proj, o_proj" in stapes("check", path).stdout
 
 
 def test_a_recipe_that_begins_with_a_model(stapes: Run, toy_run: Path, tmp_path: Path):

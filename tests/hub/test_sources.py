@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stapes.errors import WeightsError
-from stapes.hub import resolve
+from stapes.hub import resolve, within
 from stapes.hub.sources import with_kind
 
 
@@ -63,3 +63,11 @@ def test_what_a_folder_lacks_is_named(folder: Path):
     (folder / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="not JSON"):
         resolve(str(folder))
+
+
+def test_a_folder_beside_the_file_that_names_it(tmp_path: Path):
+    """Only what is there is meant; everything else is left to be understood as ever."""
+    (tmp_path / "llm").mkdir()
+    assert within(tmp_path, "path:llm") == f"path:{tmp_path.resolve() / 'llm'}"
+    for source in ("path:encoder", f"path:{tmp_path}/llm", "llm", "pack:llm", "hf:owner/llm", "path:"):
+        assert within(tmp_path, source) == source

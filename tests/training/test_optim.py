@@ -14,15 +14,15 @@ from stapes.training import optim
 
 def test_rates_and_decay_by_part(toy_model: Callable[..., SpeechLLM]):
     model = toy_model()
-    lora.set_trainable(model, ["adapter", "ctc", "llm.lora"])
-    train = Train(learning_rate=0.5, lora_learning_rate=0.25, weight_decay=0.1)
+    lora.set_trainable(model, ["adapter", "ctc", "llm", "llm.lora"])
+    train = Train(learning_rate=0.5, lora_learning_rate=0.25, full_learning_rate=0.125, weight_decay=0.1)
     found = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in optim.optimizer(model, train).param_groups
         for parameter in group["params"]
     }
     for name, parameter in model.named_parameters():
-        rate = 0.25 if ".lora_" in name else 0.5
+        rate = 0.25 if ".lora_" in name else 0.125 if name.startswith("llm.") else 0.5
         expected = (rate, 0.1 if parameter.dim() > 1 else 0.0) if parameter.requires_grad else None
         assert found.get(id(parameter)) == expected, name
 

@@ -86,7 +86,8 @@ def kept_by_autograd(model: SpeechLLM, run: Callable[[], object]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def test_activations_of_a_trained_encoder(tiny_whisper: Path):
+@pytest.mark.parametrize("part", ["encoder", "encoder.lora"])
+def test_activations_of_a_trained_encoder(tiny_whisper: Path, part: str):
     resolved = recipe.parse(
         {
             "encoder": {"name": "whisper", "weights": f"path:{tiny_whisper}"},
@@ -95,7 +96,7 @@ def test_activations_of_a_trained_encoder(tiny_whisper: Path):
             "ctc": {"merges": 6},
             "encoder_lora": {"rank": 2},
             "train": {"steps": 1, "batch_seconds": 40.0, "losses": {"ctc": 1.0}, "cache": False},
-            "stages": [{"name": "refine", "trainable": ["adapter", "ctc", "encoder.lora"]}, {"name": "align"}],
+            "stages": [{"name": "refine", "trainable": ["adapter", "ctc", part]}, {"name": "align"}],
         }
     )
     model = checkpoint.build(resolved).train()
@@ -110,8 +111,7 @@ def test_activations_of_a_trained_encoder(tiny_whisper: Path):
 @pytest.mark.parametrize(
     "names", [("next_token",), ("distillation",), ("classifier",), ("next_token", "classifier", "distillation")]
 )
-def test_activations_are_near_what_autograd_keeps(names: tuple[str, ...]):
-    """A toy of the LLM's proportions, uncompressed, with the speech rate and lengths that the estimate supposes."""
+def test_activations_of_losses_are_near_what_autograd_keeps(names: tuple[str, ...]):
     resolved = recipe.parse(
         {
             "encoder": {"name": "toy"},
@@ -129,3 +129,33 @@ def test_activations_are_near_what_autograd_keeps(names: tuple[str, ...]):
     measured = kept_by_autograd(model, lambda: model(frames, answers, dict.fromkeys(names, 1.0), rows))
     (stage,) = resolved.resolved_stages
     assert 0.6 < sizes.memory(sizes.outline(resolved), resolved, stage).activations / measured < 1.6
+
+
+@pytest.mark.parametrize("part", ["llm", "llm.lora"])
+def test_activations_are_near_what_autograd_keeps(part: str):
+    """A toy of the LLM's proportions, uncompressed, with the speech rate and lengths that the estimate supposes."""
+    resolved = recipe.parse(
+        {
+            "encoder": {"name": "toy"},
+            "adapter": {"name": "stack_mlp", "stride": 4, "hidden_dim": 64},
+            "llm": {"name": "toy", "dim": 64},
+            "lora": {"rank": 4},
+            "train": {"steps": 1, "batch_seconds": 40.0},
+            "stages": [
+                {"name": "plain", "trainable": ["adapter", part]},
+                {"name": "checkpointed", "trainable": ["adapter", part], "gradient_checkpointing": True},
+            ],
+        }
+    )
+    model, found = checkpoint.build(resolved).train(), sizes.outline(resolved)
+    lora.set_trainable(model, ["adapter", part])
+    frames = Padded(torch.randn(4, 500, 16), torch.full((4,), 500))
+    answers = [[*range(20, 60)]] * 4
+    measured, estimated = [], []
+    for stage in resolved.resolved_stages:
+        model.llm.checkpoint_gradients(stage.gradient_checkpointing)
+        measured.append(kept_by_autograd(model, lambda: model(frames, answers, {"next_token": 1.0})))
+        estimated.append(sizes.memory(found, resolved, stage).activations)
+    assert 0.6 < estimated[0] / measured[0] < 1.6
+    saved = (estimated[0] - estimated[1]) / (measured[0] - measured[1])
+    assert 0.3 < saved < 0.8, "of two layers, the estimate has one, which the backward pass computes again"

@@ -50,6 +50,8 @@ def check(
 
 def _facts(recipe: Recipe) -> dict[str, Any]:
     """Everything there is to say about a resolved recipe, as JSON has it."""
+    from stapes import lora
+    from stapes.model import BASES
     from stapes.training import sizes
 
     found = sizes.outline(recipe)
@@ -57,6 +59,7 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": recipe.model_dump(mode="json"),
         "parameters": parameters,
+        "lora": {part: lora.targets(found.model[part]) for part in BASES if f"{part}.lora" in parameters},
         "missing": found.missing,
         "stages": [_stage(found, recipe, stage) for stage in recipe.resolved_stages],
         "data": _data(recipe),
@@ -106,6 +109,8 @@ def _show(facts: dict[str, Any]) -> None:
             trained = (stage.get("trainable", {}).get(part) for stage in stages)
             table.add_row(part, f"{total:,}", *("" if count is None else f"{count:,}" for count in trained))
         console.print(table)
+    for part, names in facts["lora"].items():
+        console.print(f"{part}.lora on {', '.join(names)}", highlight=False)
     for stage in stages:
         if "memory_bytes" in stage:
             needed = {name: f"{count / 1e9:.2f} GB" for name, count in stage["memory_bytes"].items()}

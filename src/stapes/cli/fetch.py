@@ -61,10 +61,15 @@ def _sources(model: str) -> dict[str, list[str]]:
 
 def _bases(path: Path) -> dict[str, list[str]]:
     """The encoder's and the LLM's sources in a checkpoint's ``stapes.json``; toys have none."""
+    from stapes.hub import within
+
     error: StapesError = CheckpointError(path, "not a checkpoint's description", "a JSON object with an encoder and an llm")
     try:
         facts: Any = json.loads(path.read_text(encoding="utf-8"))
-        bases = {f"{path.parent.name} {part}": facts[part].get("sources", []) for part in ("encoder", "llm")}
+        bases = {
+            f"{path.parent.name} {part}": [within(path.parent, source) for source in facts[part].get("sources", [])]
+            for part in ("encoder", "llm")
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise error from cause
     return {part: sources for part, sources in bases.items() if sources}

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 import stapes
 from stapes.cli.check import check
 from stapes.cli.evaluate import evaluate
+from stapes.cli.export import export
 from stapes.cli.fetch import fetch
 from stapes.cli.ls import ls
 from stapes.cli.prepare import prepare
@@ -75,6 +76,7 @@ _COMMANDS: dict[Callable[..., None], str] = {
     train: "Train a recipe into a run folder.",
     check: "Check a recipe: keys, data, parameters, memory.",
     prepare: "Turn a corpus or a folder of recordings into manifests.",
+    export: "Write a model with its encoder and LLM into one folder.",
     fetch: "Fetch pretrained weights into the cache.",
     ls: "List models, recipes, weights and components.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ class Encoder(nn.Module, ABC):
         source: where the weights came from ("" if it has none).
         digest: of the tensors in use (``hub.digest``): the identity of the weights, whatever file they came from.
         window: how the input is framed; part of the key of cached features.
+        base_digest: where a stage trains its own weights, the identity of those before (``lora.base_digest``); else "".
     """
 
     dim: int
@@ -33,6 +35,7 @@ class Encoder(nn.Module, ABC):
     source: str = ""
     digest: str = ""
     window: str = "none"
+    base_digest: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -49,6 +52,14 @@ class Encoder(nn.Module, ABC):
         Raises:
             AudioError: an utterance is longer than ``max_seconds``.
         """
+
+    def save(self, folder: Path) -> None:
+        """Write its weights as they stand to a folder in transformers' layout, which its constructor takes as a source.
+
+        This writes the one transformers model in it; an encoder that reads its weights in another way writes them so.
+        """
+        (model,) = (child for child in self.children() if hasattr(child, "save_pretrained"))
+        model.save_pretrained(folder)  # type: ignore[operator]
 
     @abstractmethod
     def output_lengths(self, lengths: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ The forward pass is our own over the checkpoint's modules: transformers' refuses
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from stapes import hub
 from stapes.encoders.base import Encoder
 from stapes.errors import RecipeError, WeightsError
+from stapes.hub.layout import save_tensors
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
 
 HOP_SAMPLES = 160
@@ -82,6 +84,16 @@ class WhisperEncoder(Encoder):
         for layer in self.encoder.layers:
             hidden = _layer(layer, hidden, attention_mask)
         return Padded(self.encoder.layer_norm(hidden), lengths).zero_padding()
+
+    def save(self, folder: Path) -> None:
+        """See ``Encoder.save``: under the names that the encoder has in a whole Whisper, which others read too."""
+        from transformers import WhisperFeatureExtractor
+
+        folder.mkdir(parents=True)
+        save_tensors(folder, {f"model.encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()})
+        self.encoder.config.dtype = self.encoder.conv1.weight.dtype
+        self.encoder.config.save_pretrained(folder)
+        WhisperFeatureExtractor(feature_size=self.encoder.config.num_mel_bins).save_pretrained(folder)
 
     def log_mel(self, audio: Audio, lengths: Tensor) -> Tensor:
         """Whisper's log-mel features (B, 2 T, M) for ``lengths`` output frames, each utterance normalised by its own peak."""

@@ -21,7 +21,19 @@ from stapes.hub.cache import cache_folder
 from stapes.hub.digest import digest
 from stapes.hub.fetch import fetch_pack
 from stapes.hub.huggingface import snapshot
-from stapes.hub.sources import Weights, resolve
+from stapes.hub.sources import Weights, resolve, within
 from stapes.hub.table import Pack, Row, available, packs
 
-__all__ = ["Pack", "Row", "Weights", "available", "cache_folder", "digest", "fetch_pack", "packs", "resolve", "snapshot"]
+__all__ = [
+    "Pack",
+    "Row",
+    "Weights",
+    "available",
+    "cache_folder",
+    "digest",
+    "fetch_pack",
+    "packs",
+    "resolve",
+    "snapshot",
+    "within",
+]

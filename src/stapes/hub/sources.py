@@ -75,6 +75,13 @@ def _resolve_one(name: str, progress: bool) -> Weights:
     return Weights(folder, f"hf:{rest}", revision)
 
 
+def within(folder: Path, source: str) -> str:
+    """A source as a file in ``folder`` names it: a relative ``path:`` to a folder in there gets its whole path."""
+    kind, _, rest = source.partition(":")
+    is_inside = kind == "path" and rest and not Path(rest).expanduser().is_absolute() and (folder / rest).is_dir()
+    return f"path:{(folder / rest).resolve()}" if is_inside else source
+
+
 def with_kind(name: str) -> str:
     """The source with its kind said: "whisper-base" -> "pack:whisper-base", "owner/name" -> "hf:owner/name".
 

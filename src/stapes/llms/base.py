@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,6 +122,20 @@ class LLM(nn.Module):
         reaching = {"full_attention"} if window is not None and window < length else {"full_attention", "sliding_attention"}
         return self._packs and not self.model._is_stateful and self._attention_kinds <= reaching
 
+    def checkpoint_gradients(self, wanted: bool) -> None:
+        """Whether training computes each layer again in the backward pass, and keeps only its input until then.
+
+        Raises:
+            WeightsError: the model cannot do so.
+        """
+        if not wanted:
+            if self.model.is_gradient_checkpointing:
+                self.model.gradient_checkpointing_disable()
+        elif self.model.supports_gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            raise WeightsError(self.source, "a model without gradient checkpointing", fix="set gradient_checkpointing: false")
+
     @property
     def can_rewind(self) -> bool:
         """Whether positions that it has read can be masked afterwards: full attention in every layer, and no other state."""
@@ -167,6 +182,13 @@ class LLM(nn.Module):
                 pad_token_id=self.pad_id,
                 **options,
             )
+
+    def save(self, folder: Path) -> None:
+        """Write model, tokenizer and generation settings, as they stand, to a folder that transformers opens."""
+        self.model.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):
+            file.chmod(0o644)  # safetensors makes it private
+        self.tokenizer.save_pretrained(folder)
 
     def wrap(self, instruction: str) -> tuple[list[int], list[int]]:
         """Token ids before and after the speech, from the chat template.

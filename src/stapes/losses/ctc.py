@@ -33,25 +33,28 @@ class CTCHead(nn.Module):
     """CTC over pieces of the LLM's vocabulary, with rows of its embedding table as the output layer.
 
     Args:
-        table: (P, D) embeddings of the pieces, frozen; not part of a checkpoint, since the LLM has them.
+        table: (P, D) embeddings of the pieces, frozen; stored only where the LLM's own may change (``SpeechLLM.store``).
         keep_below: compression keeps a frame that is most likely blank if the blank's probability is below this, so that
             what the head is unsure of still reaches the LLM.
     """
 
     table: Tensor
-    centred: Tensor
 
     def __init__(self, table: Tensor, keep_below: float = 0.9) -> None:
         super().__init__()
         self.keep_below = keep_below
         self.register_buffer("table", table.detach().clone(), persistent=False)
-        self.register_buffer("centred", F.normalize(table.detach() - table.detach().mean(0), dim=-1), persistent=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
         self.blank = nn.Linear(table.shape[1], 1)
         self.residual = nn.Linear(table.shape[1], table.shape[1], bias=False)
         nn.init.zeros_(self.blank.weight)
         nn.init.zeros_(self.blank.bias)
         nn.init.zeros_(self.residual.weight)
+
+    @property
+    def centred(self) -> Tensor:
+        """(P, D) directions of the pieces from the middle of them all."""
+        return F.normalize(self.table - self.table.mean(0), dim=-1)
 
     def log_probs(self, embeddings: Padded) -> Tensor:
         """(B, K, D) -> (B, K, 1 + P) log-probabilities in float32, blank first."""

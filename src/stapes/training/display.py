@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stapes import lora
 from stapes.evaluation.probe import LISTENS_NATS
-from stapes.model import SpeechLLM
+from stapes.model import BASES, SpeechLLM
 
 SECONDS_PER_LINE = 60.0  # between lines where there is no terminal to draw a bar on
 
@@ -102,4 +102,6 @@ def _trainable_table(model: SpeechLLM, stage: str) -> Table:
         table.add_row(part, f"{trainable:,}" if trainable else "frozen", f"{total:,}")
     trainable, total = (sum(column) for column in zip(*counts.values(), strict=True))
     table.add_row("all", f"{trainable:,} ({100 * trainable / total:.2f} %)", f"{total:,}")
+    found = {part: lora.targets(getattr(model, part)) for part in BASES}
+    table.caption = "\n".join(f"{part}.lora: {', '.join(names)}" for part, names in found.items() if names) or None
     return table

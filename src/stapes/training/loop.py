@@ -81,7 +81,8 @@ class Loop:
         self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
         self.optimizer = optim.optimizer(self.model, stage)
         self.schedule = optim.schedule(self.optimizer, stage, self.steps)
-        self.average = optim.Average(checkpoint.trained_state(self.model), stage.average_decay) if stage.average_decay else None
+        self.model.llm.checkpoint_gradients(stage.gradient_checkpointing)
+        self.average = optim.Average(self._moving(), stage.average_decay) if stage.average_decay else None
         model = engine.prepare_model(self.model)
         step = self._resume()
         with self.display.stage(self.model, stage.name, step, self.steps), (self.folder / LOG).open("a") as log:
@@ -113,15 +114,16 @@ class Loop:
         for number, batch in enumerate(batches):
             answers = [self._answer(row) for row in batch.utterances]
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
-            with waiting:
-                with engine.autocast(), disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
+            with waiting, disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
+                with engine.autocast():
                     with _attention(engine.device, self._longest_trained(batch)):
                         frames = self.data.frames(batch).to(engine.device)
                     with _attention(engine.device):
                         losses = model(frames, answers, weights, batch.utterances)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
-                engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
+                with _attention(engine.device):  # of layers that are computed again
+                    engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
             for name in weights:
                 sums[name] += losses[name].detach()
         norm = engine.clip_grad_norm_(self.trainable, self.stage.clip_norm)
@@ -130,11 +132,16 @@ class Loop:
         self.schedule.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(checkpoint.trained_state(self.model))
+            self.average.update(self._moving())
         per_target: dict[str, float] = {
             name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()
         }
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
+
+    def _moving(self) -> dict[str, Tensor]:
+        """What this stage changes of the trained tensors."""
+        changed = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        return {name: tensor for name, tensor in checkpoint.trained_state(self.model).items() if name in changed}
 
     def _longest_trained(self, batch: Batch) -> float:
         """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
@@ -211,12 +218,13 @@ class Loop:
         if self.average is None:
             yield
             return
-        own = {name: tensor.clone() for name, tensor in checkpoint.trained_state(self.model).items()}
-        checkpoint.load_trained(self.model, self.average.state, "average")
+        whole = checkpoint.trained_state(self.model)
+        own = {name: whole[name].clone() for name in self.average.state}
+        checkpoint.load_trained(self.model, whole | self.average.state, "average")
         try:
             yield
         finally:
-            checkpoint.load_trained(self.model, own, "weights")
+            checkpoint.load_trained(self.model, whole | own, "weights")
 
     def _save(self, step: int) -> None:
         """Everything that the next step depends on, written aside and then renamed."""

@@ -8,15 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from stapes import lora
+from stapes.model import BASES
 from stapes.recipe import Train
 
 
 def optimizer(module: nn.Module, train: Train) -> torch.optim.AdamW:
-    """AdamW over what is trainable: one learning rate for adapter, CTC head and losses, one for LoRA; vectors do not decay."""
+    """AdamW over what is trainable: a learning rate for adapter, CTC head and losses, one for LoRA, one for base weights.
+
+    Vectors do not decay.
+    """
+    rates = dict.fromkeys(BASES, train.full_learning_rate)
+    rates |= {f"{base}.lora": train.lora_learning_rate for base in BASES}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            rate = train.lora_learning_rate if lora.MARK in name else train.learning_rate
+            rate = rates.get(lora.part_of(name), train.learning_rate)
             decay = train.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     listed = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]

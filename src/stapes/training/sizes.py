@@ -110,7 +110,7 @@ def outline(recipe: Recipe) -> Outline:
     if recipe.lora is not None:
         lora.add(llm, **recipe.lora.model_dump())
     if recipe.encoder_lora is not None:
-        lora.add(encoder, **recipe.encoder_lora.model_dump())
+        lora.add(encoder, **recipe.encoder_lora.model_dump(), side="encoder")
     frames = round(SECONDS_PER_UTTERANCE / seconds_per_frame)
     rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}
@@ -137,14 +137,16 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
 
     A layer of the LLM of width D with an inner width I keeps some 10 D + 4 I numbers a position (norms, attention, gate), the
     vocabulary's logits exist three times (logits, log-probabilities, gradient), each linear layer of an adapter keeps three
-    times its output, and one of a frozen encoder, LoRA's included, its output once. With the parts of ``stapes-base`` this is
-    within a fifth of what autograd saves for adapter and LLM.
+    times its output, one of a frozen encoder, LoRA's included, its output once, and of a trained one 1.4 times.
+    With the parts of ``stapes-base`` this is within a fifth of what autograd saves for adapter and LLM. An LLM that is trained
+    keeps the inputs of its linear layers too; with gradient checkpointing, the inputs of its layers and the inside of one.
     """
     seconds = stage.batch_seconds
     embeddings = seconds * (found.embeddings_per_second or 0.0)
     numbers = 3 * embeddings * _outputs(found.model["adapter"])
-    if "encoder.lora" in stage.trainable:
-        numbers += seconds * found.frames_per_second * _outputs(found.model["encoder"])
+    if {"encoder", "encoder.lora"} & set(stage.trainable):
+        times = 1.4 if "encoder" in stage.trainable else 1.0
+        numbers += times * seconds * found.frames_per_second * _outputs(found.model["encoder"])
     if "classifier" in stage.losses:  # each convolution keeps its input and what ReLU leaves, at a quarter of the positions
         widths = recipe.losses.classifier.channels
         numbers += embeddings * _width(found.model["llm"]) * (2 + sum(2 * width / 4**n for n, width in enumerate(widths, 1)))
@@ -153,9 +155,15 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
         read = seconds * PIECES_PER_SECOND if recipe.ctc and recipe.ctc.compress else embeddings
         answers = seconds * TOKENS_PER_SECOND
         positions = read + answers + PROMPT_TOKENS * seconds / SECONDS_PER_UTTERANCE
-        layer = 10 * config.hidden_size + 4 * getattr(config, "intermediate_size", 4 * config.hidden_size)
+        wide = getattr(config, "intermediate_size", 4 * config.hidden_size)
+        layer = 10 * config.hidden_size + 4 * wide
+        if "llm" in stage.trainable:
+            layer += 2 * config.hidden_size + wide
+        kept = config.num_hidden_layers * layer
+        if stage.gradient_checkpointing:
+            kept = config.num_hidden_layers * config.hidden_size + layer
         logits = 3 * bool("next_token" in stage.losses) + 4 * bool("distillation" in stage.losses)
-        numbers += positions * config.num_hidden_layers * layer + logits * answers * config.vocab_size
+        numbers += positions * kept + logits * answers * config.vocab_size
     return round(FLOAT_BYTES * numbers)
 
 
