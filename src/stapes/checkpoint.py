@@ -1,6 +1,6 @@
 """Run folders: what a trained model is, on disk. Loading is strict.
 
-model.safetensors   the trained tensors only: adapter, CTC head, LoRA
+model.safetensors   the trained tensors only: adapter, CTC head, LoRA, the mixture of an encoder's layers
 stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
 recipe.yaml         the resolved recipe that trained them
 metrics.jsonl       the training's log
@@ -19,6 +19,7 @@ from torch import Tensor
 
 import stapes
 from stapes import lora
+from stapes.encoders.base import LAYER_WEIGHTS
 from stapes.errors import CheckpointError, RecipeError
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe, Train, parse
@@ -31,11 +32,11 @@ ADAPTING = {"learning_rate": 2e-4, "lora_learning_rate": 3e-4, "warmup_steps": 2
 
 
 def trained_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """The tensors that training made: adapter, CTC head and LoRA layers."""
+    """The tensors that training made: adapter, CTC head, LoRA layers and the mixture of the encoder's layers."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
-        if name.startswith(("adapter.", "ctc.")) or lora.MARK in name
+        if name.startswith(("adapter.", "ctc.")) or lora.MARK in name or name == f"encoder.{LAYER_WEIGHTS}"
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from stapes import hub
+from stapes.encoders.base import LAYER_WEIGHTS
 from stapes.errors import RecipeError
 
 MARK = ".lora_"  # part of the name of every LoRA tensor
@@ -84,7 +85,8 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 
     Args:
         module: a ``SpeechLLM``.
-        names: of its children ("adapter", "ctc"), or "llm.lora" / "encoder.lora" for the LoRA layers in one.
+        names: of its children ("adapter", "ctc"), "llm.lora" / "encoder.lora" for the LoRA layers in one, or "encoder.layers"
+            for the mixture of an encoder's hidden layers.
     """
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(any(_part(name) == wanted for wanted in names))
@@ -92,6 +94,8 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 
 def _part(name: str) -> str:
     child = name.split(".", 1)[0]
+    if name == f"encoder.{LAYER_WEIGHTS}":
+        return "encoder.layers"
     return f"{child}.lora" if MARK in name else child
 
 

@@ -28,7 +28,7 @@ COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
     "llm": (LLMS, ()),
     "task": (TASKS, ()),
 }
-PARTS = ("adapter", "ctc", "llm.lora", "encoder.lora")
+PARTS = ("adapter", "ctc", "llm.lora", "encoder.lora", "encoder.layers")
 
 
 class Section(BaseModel):
@@ -140,12 +140,13 @@ class Train(Section):
         epochs: passes over the mixture.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
-        trainable: of ``adapter``, ``ctc``, ``llm.lora``, ``encoder.lora``; everything else is frozen.
+        trainable: of ``adapter``, ``ctc``, ``llm.lora``, ``encoder.lora``, ``encoder.layers`` (the mixture of an encoder
+            with ``layer: weighted``); everything else is frozen.
         cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
             ``data.speed`` and ``data.noise``.
         losses: name -> weight; each loss is divided by the step's number of its targets: tokens for ``next_token``, pieces for
             ``ctc``; of the adapter's own losses, tokens for ``token_ctc`` and utterances for ``quantity``.
-        learning_rate: of adapter and CTC head, at its peak.
+        learning_rate: of adapter, CTC head and the mixture of layers, at its peak.
         lora_learning_rate: of LoRA layers.
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
         clip_norm: of the whole gradient.
@@ -163,7 +164,7 @@ class Train(Section):
     epochs: float | None = Field(None, gt=0)
     batch_seconds: float = Field(160.0, gt=0)
     accumulation: int = Field(1, gt=0)
-    trainable: list[Literal["adapter", "ctc", "llm.lora", "encoder.lora"]] = ["adapter", "ctc", "llm.lora"]
+    trainable: list[Literal["adapter", "ctc", "llm.lora", "encoder.lora", "encoder.layers"]] = ["adapter", "ctc", "llm.lora"]
     cache: bool = True
     losses: dict[Literal["next_token", "ctc", "token_ctc", "quantity"], float] = {"next_token": 1.0}
     learning_rate: float = Field(3e-4, gt=0)

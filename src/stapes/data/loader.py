@@ -97,7 +97,7 @@ class TrainingData:
     def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Utterance]]:
         """The micro-batches of an epoch, in order: the same for the same arguments."""
         from lhotse import CutSet
-        from lhotse.dataset import BucketingSampler, DynamicBucketingSampler
+        from lhotse.dataset import DynamicBucketingSampler
 
         drawn: list[Utterance] = []
         for number, (rows, weight) in enumerate(self._sources):
@@ -112,19 +112,16 @@ class TrainingData:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the cuts are in memory already, and few
             warnings.simplefilter("ignore", RuntimeWarning)  # two cuts are too few to draw a line between
-            if self.encoder.padding_is_safe:
-                sampler = DynamicBucketingSampler(
-                    cuts,
-                    max_duration=max(batch_seconds, max(row.duration for row in drawn)),
-                    num_buckets=max(2, min(BUCKETS, len(drawn) // 2, round(seconds / batch_seconds / BATCHES_PER_BUCKET))),
-                    buffer_size=len(drawn),
-                    shuffle=True,
-                    seed=rng_seed,
-                    world_size=1,
-                    rank=0,
-                )
-            else:
-                sampler = BucketingSampler(cuts, num_buckets=len(drawn), max_cuts=1, shuffle=True, seed=rng_seed)
+            sampler = DynamicBucketingSampler(
+                cuts,
+                max_duration=max(batch_seconds, max(row.duration for row in drawn)),
+                num_buckets=max(2, min(BUCKETS, len(drawn) // 2, round(seconds / batch_seconds / BATCHES_PER_BUCKET))),
+                buffer_size=len(drawn),
+                shuffle=True,
+                seed=rng_seed,
+                world_size=1,
+                rank=0,
+            )
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
     def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
@@ -153,9 +150,8 @@ class TrainingData:
         The encoder's part of the graph is kept where it is being trained.
         """
         if isinstance(batch.sound, Audio):
-            device = next(self.encoder.buffers()).device
             with torch.inference_mode(not self.encoder.is_trained):
-                frames = self.encoder(batch.sound.to(device)).to(dtype=torch.float32).rows()
+                frames = self.encoder(batch.sound.to(self.encoder.device)).to(dtype=torch.float32).rows()
         else:
             frames = batch.sound
         masking = self.data.masking

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from stapes.errors import AudioError
@@ -41,6 +43,11 @@ class Encoder(nn.Module, ABC):
     def is_trained(self) -> bool:
         """Whether any of its parameters, LoRA's included, is to get a gradient."""
         return any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @property
     def layer_digest(self) -> str:

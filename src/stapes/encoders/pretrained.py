@@ -117,7 +117,7 @@ class PretrainedEncoder(Encoder):
             raise RecipeError("encoder.layer", repr(layer), f"{-layers - 1} to {layers}, or weighted")
         self.layer = layer
         self.depth = int(layer) % (layers + 1) if is_index else layers  # type: ignore[arg-type]
-        mixture = nn.Parameter(torch.zeros(layers + 1)) if layer == "weighted" else None
+        mixture = nn.Parameter(torch.zeros(layers + 1, device=self.device)) if layer == "weighted" else None
         self.register_parameter(LAYER_WEIGHTS, mixture)
 
     def through_layers(

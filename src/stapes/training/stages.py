@@ -108,7 +108,10 @@ def validate(recipe: Recipe) -> None:
         if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
             expected, fix = "a model with encoder_lora", "add `encoder_lora: {rank: 8}`"
             raise RecipeError(f"stages.{number}.trainable", "encoder.lora", expected, fix)
-        if "encoder.lora" in stage.trainable and stage.cache:
+        if "encoder.layers" in stage.trainable and (recipe.encoder or {}).get("layer") != "weighted":
+            expected, fix = "an encoder that mixes its layers", "add `layer: weighted` to encoder"
+            raise RecipeError(f"stages.{number}.trainable", "encoder.layers", expected, fix)
+        if {"encoder.lora", "encoder.layers"} & set(stage.trainable) and stage.cache:
             found = "the encoder is trained, cached features would go stale"
             raise RecipeError(f"stages.{number}.cache", found, fix="set cache: false in this stage")
     if (recipe.data.speed or recipe.data.noise) and all(stage.cache for stage in recipe.resolved_stages):

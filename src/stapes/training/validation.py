@@ -59,7 +59,7 @@ class Validation:
         frames = [self._frames(model, row) for row in self.utterances]
         seconds = [row.duration for row in self.utterances]
         texts, heard = [""] * len(frames), [""] * len(frames)
-        for batch in batches(seconds, BATCH_SECONDS, model.encoder.padding_is_safe):
+        for batch in batches(seconds, BATCH_SECONDS):
             padded = Padded.from_rows([frames[index] for index in batch])
             if "next_token" in stage.losses:
                 found = generate(model, padded, [seconds[index] for index in batch], decoding)
