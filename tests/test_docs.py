@@ -13,6 +13,7 @@ from pathlib import Path
 import contract
 import pytest
 import soundfile
+import torch
 import typer
 import yaml
 
@@ -172,6 +173,7 @@ def test_the_recipe_can_be_checked_first(adapted: list[str], desk: Path):
     assert "my/train.jsonl" in run(desk, ["stapes", "check", "my.yaml", "--json"])
 
 
+@torch.no_grad()
 def test_the_encoder_of_the_text_keeps_the_promises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The class of docs/encoders.md, put into the table as the page says."""
     page = ROOT / "docs/encoders.md"

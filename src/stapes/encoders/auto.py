@@ -147,7 +147,7 @@ def _speech_encoder(model: Any) -> Any:
     for name in ("speech_encoder", "audio_encoder", "audio_tower"):
         if hasattr(model, name):
             return getattr(model, name)
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+    return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
 
 
 def _cannot_open(where: object, error: Exception) -> WeightsError:
