@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-# The contract checks are imported by tests of encoders and of adapters, which importmode=importlib would not find.
+# The contract checks and small models are imported by tests in several folders, which importmode=importlib would not find.
 sys.path.append(str(Path(__file__).parent))
 pytest.register_assert_rewrite("contract")
 
@@ -42,34 +42,24 @@ def examples() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random Whisper of two narrow layers, every bias other than zero."""
-    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+def tiny_whisper(tiny_encoder: Callable[[str], Path]) -> Path:
+    """A folder with a random Whisper of two narrow layers."""
+    return tiny_encoder("whisper")
 
-    config = WhisperConfig(
-        d_model=32,
-        encoder_layers=2,
-        encoder_attention_heads=4,
-        encoder_ffn_dim=48,
-        decoder_layers=1,
-        decoder_attention_heads=4,
-        decoder_ffn_dim=48,
-        vocab_size=100,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = WhisperModel(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.05 * torch.randn_like(parameter)
-    folder = tmp_path_factory.mktemp("tiny-whisper")
-    model.save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    return folder
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """tiny_encoder(kind): a folder with a random model of ``tiny.KINDS``."""
+    import tiny
+
+    folders: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in folders:
+            folders[kind] = tiny.save(kind, tmp_path_factory.mktemp(kind))
+        return folders[kind]
+
+    return get
 
 
 @pytest.fixture(scope="session")

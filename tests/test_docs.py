@@ -12,14 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import contract
 import pytest
 import soundfile
+import torch
 import typer
 import yaml
 
-from stapes import recipe
+from stapes import checkpoint, lora, recipe
 from stapes.cli.main import app
 from stapes.data.manifest import UtteranceLine, read_manifest, write_manifest
+from stapes.encoders import ENCODERS
+from stapes.training import sizes
 from stapes.training.stages import train
 from stapes.types import Entity
 
@@ -194,6 +198,44 @@ def test_four_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk
 
 def test_the_recipe_can_be_checked_first(adapted: list[str], desk: Path):
     assert "my/train.jsonl" in run(desk, ["stapes", "check", "my.yaml", "--json"])
+
+
+@torch.no_grad()
+def test_the_encoder_of_the_text_keeps_the_promises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The class of docs/encoders.md, put into the table as the page says."""
+    page = ROOT / "docs/encoders.md"
+    (source,) = blocks("python", [page])
+    (name, where) = re.search(r'`"(\w+)": "([\w.:]+)"`', page.read_text()).groups()  # type: ignore[union-attr]
+    module = where.partition(":")[0]
+    (tmp_path / f"{module.rpartition('.')[2]}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENCODERS.members, name, where.removeprefix("stapes.encoders."))
+    assert f'`"{name}": {{"name": "{name}"}}`' in page.read_text()
+    encoder = ENCODERS.build({"name": name}).eval()
+    for check in contract.ENCODER_CHECKS:
+        check(encoder)
+    contract.pair_is_invariant(encoder, contract.build_adapter({"name": "linear"}, encoder.dim, encoder.seconds_per_frame))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "w2v-bert"), (1, "wavlm-large")])
+def test_the_recipes_of_encoders_train(
+    number: int, kind: str, tiny_encoder: Callable[[str], Path], tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As they stand on the page, but with small random models, data of the tests, and two steps."""
+    monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
+    values = yaml.safe_load(blocks("yaml", [ROOT / "docs/encoders.md"])[number])
+    values["encoder"]["weights"] = f"path:{tiny_encoder(kind)}"
+    values["adapter"] |= {"dim": 16, "heads": 2, "layers": 1, "ffn_dim": 16}
+    values |= {"llm": {"name": "toy"}, "data": {"train": str(tones / "train.jsonl"), "dev": str(tones / "dev.jsonl")}}
+    values["train"] |= {"steps": 2, "trainable": values["train"].get("trainable", ["adapter"])}
+    resolved = recipe.parse(values)
+    found = sizes.outline(resolved)
+    folder = train(resolved, tmp_path / "run", "cpu")
+    model, _, _ = checkpoint.load(folder)
+    assert sizes.counts(found.model) == lora.parameter_counts(model)
+    assert found.frames_per_second == pytest.approx(1 / model.encoder.seconds_per_frame)
+    weights = dict(model.named_parameters()).get("encoder.layer_weights")
+    assert (weights is not None and bool(weights.any())) == (values["encoder"].get("layer") == "weighted")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

@@ -1,6 +1,7 @@
 """Run folders: what a trained model is, on disk. Loading is strict.
 
-model.safetensors   the trained tensors only: adapter, CTC head, modules of losses, LoRA, and base weights that a stage trains
+model.safetensors   the trained tensors only: adapter, CTC head, modules of losses, LoRA, the mixture of an encoder's layers,
+                    and base weights that a stage trains
 stapes.json         what they belong to: encoder and LLM (sources, digest), adapter, task, prompt, decoding, versions
 recipe.yaml         the resolved recipe that trained them
 metrics.jsonl       the training's log
@@ -31,8 +32,8 @@ ADAPTING = {"learning_rate": 2e-4, "lora_learning_rate": 3e-4, "warmup_steps": 2
 
 
 def trained_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """The tensors that training made: adapter, CTC head, losses, LoRA layers, and what else is ``stored``; tied ones once."""
-    parts = {"adapter", "ctc", "losses", *(f"{base}.lora" for base in BASES), *model.stored}
+    """The tensors that training made: the small parts, and what else is ``stored``; tied ones once."""
+    parts = {"adapter", "ctc", "losses", "encoder.layers", *(f"{base}.lora" for base in BASES), *model.stored}
     return {
         name: parameter.detach() for name, parameter in model.named_parameters() if lora.part_of(name) in parts
     } | model.tables()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stapes import lora, packed
+from stapes.encoders.base import LAYER_WEIGHTS
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.registry import nearest
@@ -59,7 +60,7 @@ def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
     """
     for module in (model.encoder, model.llm):
         for name, parameter in module.named_parameters():
-            if lora.MARK not in f".{name}" and parameter.is_floating_point():
+            if lora.MARK not in f".{name}" and name != LAYER_WEIGHTS and parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
     model.to(device)
     for module in (model.encoder, model.llm):

@@ -19,6 +19,7 @@ from typing import Literal
 from torch import nn
 
 from stapes import hub, packed
+from stapes.encoders.base import LAYER_WEIGHTS
 from stapes.errors import RecipeError
 
 MARK = ".lora_"  # part of the name of every LoRA tensor
@@ -170,8 +171,8 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 
     Args:
         module: a ``SpeechLLM``.
-        names: of its children ("adapter", "ctc", "losses"; "llm" and "encoder" for all their own weights), or "llm.lora" /
-            "encoder.lora" for the LoRA layers in one.
+        names: of its children ("adapter", "ctc", "losses"; "llm" and "encoder" for all their own weights), "llm.lora" /
+            "encoder.lora" for the LoRA layers in one, or "encoder.layers" for the mixture of an encoder's hidden layers.
     """
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(part_of(name) in names)
@@ -180,6 +181,8 @@ def set_trainable(module: nn.Module, names: Sequence[str]) -> None:
 def part_of(name: str) -> str:
     """The part of a model that one of its parameters belongs to, as ``set_trainable`` names it."""
     child = name.split(".", 1)[0]
+    if name == f"encoder.{LAYER_WEIGHTS}":
+        return "encoder.layers"
     return f"{child}.lora" if MARK in name else child
 
 

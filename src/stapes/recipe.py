@@ -29,7 +29,7 @@ COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
     "task": (TASKS, ()),
 }
 LossName = Literal["next_token", "ctc", "matching", "classifier", "distillation", "contrastive", "token_ctc", "quantity"]
-Part = Literal["adapter", "ctc", "losses", "llm", "llm.lora", "encoder", "encoder.lora"]
+Part = Literal["adapter", "ctc", "losses", "llm", "llm.lora", "encoder", "encoder.lora", "encoder.layers"]
 
 
 class Section(BaseModel):
@@ -206,14 +206,15 @@ class Train(Section):
         epochs: passes over the mixture.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
-        trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``, and ``llm``,
-            ``encoder``: all of its own weights; everything else is frozen.
+        trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``, ``encoder.layers``
+            (the mixture of an encoder with ``layer: weighted``), and ``llm``, ``encoder``: all of its own weights; everything
+            else is frozen.
         cache: keep the frozen encoder's output on disk and train on that; false where the encoder is trained, or to have
             ``data.speed`` and ``data.noise``.
         losses: name -> weight; each loss is divided by the step's number of its targets: tokens for ``next_token``, pieces for
             ``ctc``; of the adapter's own losses, tokens for ``token_ctc`` and utterances for ``quantity``.
             All are in docs/losses.md.
-        learning_rate: of adapter, CTC head and losses, at its peak.
+        learning_rate: of adapter, CTC head, losses and the mixture of layers, at its peak.
         lora_learning_rate: of LoRA layers.
         full_learning_rate: of the encoder's and the LLM's own weights (ours).
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.

@@ -1,7 +1,7 @@
 """Training batches: a function of seed, epoch and utterance, whatever was read before."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stapes import audio
 from stapes.data.cache import FeatureCache, encode
 from stapes.data.loader import TrainingData, generator
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.encoders.auto import AutoEncoder
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import DataError
 from stapes.recipe import parse
@@ -127,12 +128,16 @@ def test_nothing_left_is_an_error(tmp_path: Path):
         data()
 
 
-def test_an_encoder_that_cannot_mix_lengths_is_given_one_utterance_at_a_time(tmp_path: Path):
-    loader = data(train=listed(tmp_path, "u", [1.0, 2.0, 3.0]))
-    loader.encoder.padding_is_safe = False
-    plan = loader.epoch(0, 0, 60.0)
-    assert [len(rows) for rows in plan] == [1, 1, 1]
-    assert sorted(ids(plan)) == ["u0", "u1", "u2"]
+def test_an_encoder_that_cannot_mix_lengths_fills_batches_all_the_same(tiny_encoder: Callable[[str], Path], tones: Path):
+    """Its frames are those of each utterance alone, encoded on the fly, in the cache, and in evaluation's batches."""
+    loader = data(train=str(tones / "train.jsonl"))
+    loader.encoder = AutoEncoder(f"path:{tiny_encoder('wav2vec2-base')}").requires_grad_(False)
+    assert max(len(rows) for rows in loader.epoch(0, 0, 10.0)) > 2
+    alone = {row.id: encode(loader.encoder, [row]).values[0] for row in loader.utterances}
+    for cached in (False, True):
+        loader.attach(cached)
+        for name, frames in read(loader).items():
+            torch.testing.assert_close(frames, alone[name], rtol=0, atol=4e-3 if cached else 1e-4)
 
 
 # -- what is in them ---------------------------------------------------------------------------------------------------

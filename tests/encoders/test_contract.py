@@ -6,6 +6,7 @@ from pathlib import Path
 import contract
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from stapes.adapters import ADAPTERS
@@ -14,12 +15,22 @@ from stapes.encoders.toy import ToyEncoder
 from stapes.errors import AudioError
 from stapes.types import Audio, Padded
 
-# Members that run without pretrained weights; "tiny" is replaced by the folder of the random Whisper.
+# Members that run without pretrained weights; these are replaced by the folder of the random model of that kind (tiny.py).
 CONFIGS = {
     "toy": {"name": "toy", "dim": 12},
-    "whisper": {"name": "whisper", "weights": "tiny"},
-    "whisper 30s": {"name": "whisper", "weights": "tiny", "window": "30s"},
+    "whisper": {"name": "whisper", "weights": "whisper"},
+    "whisper 30s": {"name": "whisper", "weights": "whisper", "window": "30s"},
+    "whisper weighted": {"name": "whisper", "weights": "whisper", "layer": "weighted"},
+    **{f"ssl {kind}": {"name": "ssl", "weights": kind} for kind in tiny.KINDS if kind.startswith(("wav", "hubert"))},
+    "ssl weighted": {"name": "ssl", "weights": "wavlm-large", "layer": "weighted"},
+    "seamless": {"name": "seamless", "weights": "seamless"},
+    "seamless weighted": {"name": "seamless", "weights": "seamless", "layer": "weighted"},
+    "moonshine": {"name": "moonshine", "weights": "moonshine"},
+    "moonshine -2": {"name": "moonshine", "weights": "moonshine", "layer": -2},
+    "auto w2v-bert": {"name": "auto", "weights": "w2v-bert"},
+    "auto wav2vec2": {"name": "auto", "weights": "wav2vec2-base", "layer": "weighted"},
 }
+IN_PAIRS = ("toy", "whisper", "ssl wav2vec2-base", "ssl wavlm-large", "seamless", "moonshine", "auto w2v-bert")
 
 
 def test_every_member_is_tested():
@@ -27,13 +38,13 @@ def test_every_member_is_tested():
 
 
 @pytest.fixture(scope="module")
-def build(tiny_whisper: Path) -> Callable[[str], Encoder]:
+def build(tiny_encoder: Callable[[str], Path]) -> Callable[[str], Encoder]:
     """build(name): the encoder of that name in ``CONFIGS``."""
 
     def make(name: str) -> Encoder:
         config = dict(CONFIGS[name])
-        if config.get("weights") == "tiny":
-            config["weights"] = f"path:{tiny_whisper}"
+        if "weights" in config:
+            config["weights"] = f"path:{tiny_encoder(config['weights'])}"
         return ENCODERS.build(config).eval()
 
     return make
@@ -63,7 +74,7 @@ def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("name", ["toy", "whisper"])
+@pytest.mark.parametrize("name", IN_PAIRS)
 @torch.no_grad()
 def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, adapter: str):
     torch.manual_seed(0)
@@ -87,11 +98,28 @@ class DropsTheTail(ToyEncoder):
     """Leaves out the samples that do not fill a frame."""
 
     def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        return Padded(found.values[:, : int(self.output_lengths(audio.lengths).max())], self.output_lengths(audio.lengths))
+        whole = self.output_lengths(audio.lengths)
+        return super().forward(Audio(audio.samples[:, : 320 * int(whole.max())], 320 * whole))
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
         return lengths // 320
+
+
+class CountsWholeFrames(ToyEncoder):
+    """Promises a frame less than it gives where the last one is not full."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values, -(-audio.lengths // 320))
+
+    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        return (lengths // 320).clamp(min=1)
+
+
+class NamesTheWrongRate(ToyEncoder):
+    """Gives 50 frames a second and says 25."""
+
+    seconds_per_frame = 0.04
 
 
 class DeafAtTheEnd(ToyEncoder):
@@ -113,7 +141,9 @@ class LeavesPadding(ToyEncoder):
 
 MUTANTS = [
     (PeaksOverTheBatch, contract.encoded_alike_in_a_batch),
-    (DropsTheTail, contract.frame_counts_are_exact),
+    (NamesTheWrongRate, contract.frame_counts_are_exact),
+    (CountsWholeFrames, contract.frame_counts_are_exact),
+    (DropsTheTail, contract.all_sound_is_heard),
     (DeafAtTheEnd, contract.all_sound_is_heard),
     (LeavesPadding, contract.encoder_padding_is_zero),
 ]

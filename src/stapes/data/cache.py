@@ -1,9 +1,9 @@
 """The encoder-feature cache: a frozen encoder runs over each utterance once, however many epochs, adapters or LLMs follow.
 
 A feature is found by what it was computed from: the bytes of the sound file, the stretch of it, the digest of the encoder's
-tensors, its window and the precision stored. Renaming a file, moving the cache or training another adapter loses nothing;
-changing any of those computes anew. Features are appended to shards, the index line after the data, so that a killed run
-leaves only whole entries, and several processes may write at once, each to a shard of its own.
+tensors, the layer taken, its window and the precision stored. Renaming a file, moving the cache or training another adapter
+loses nothing; changing any of those computes anew. Features are appended to shards, the index line after the data, so that a
+killed run leaves only whole entries, and several processes may write at once, each to a shard of its own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class FeatureCache:
     """Encoder frames on disk, for one encoder.
 
     Args:
-        encoder: frozen; its digest, that of its LoRA, and its window are part of every key.
+        encoder: frozen; its digest, those of its LoRA and its choice of layers, and its window are part of every key.
         folder: where; by default below ``hub.cache_folder()``.
         dtype: precision stored.
 
@@ -63,7 +63,7 @@ class FeatureCache:
                 "cache", "the encoder is trainable, cached features would go stale", fix="set cache: false in this stage"
             )
         self.encoder, self.dtype = encoder, dtype
-        self.identity = f"{encoder.digest}{lora.digest(encoder)}/{encoder.window}/{dtype}"
+        self.identity = f"{encoder.digest}{lora.digest(encoder)}{encoder.layer_digest}/{encoder.window}/{dtype}"
         name = hashlib.sha256(self.identity.encode()).hexdigest()[:16]
         self.folder = (folder or hub.cache_folder() / "features") / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -134,9 +134,8 @@ class FeatureCache:
 
 def encode(encoder: Encoder, utterances: Sequence[Utterance]) -> Padded:
     """Read and encode utterances in one batch: (B, T, E), without gradients, on the encoder's device."""
-    device = next(encoder.buffers()).device
     with torch.inference_mode():
-        return encoder(Audio.from_arrays([read_utterance(utterance) for utterance in utterances]).to(device))
+        return encoder(Audio.from_arrays([read_utterance(utterance) for utterance in utterances]).to(encoder.device))
 
 
 def fill(cache: FeatureCache, utterances: Sequence[Utterance], progress: bool = True) -> int:
@@ -163,7 +162,7 @@ def fill(cache: FeatureCache, utterances: Sequence[Utterance], progress: bool = 
 def _encoded(encoder: Encoder, work: Sequence[list[Utterance]]) -> Iterator[tuple[list[Utterance], Padded]]:
     """Batches and their frames, in order. On CPU each core takes a batch of its own: small ones do not share well."""
     threads = torch.get_num_threads()
-    workers = threads if next(encoder.buffers()).device.type == "cpu" else 1
+    workers = threads if encoder.device.type == "cpu" else 1
     running: deque[tuple[list[Utterance], Future[Padded]]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:

@@ -101,7 +101,7 @@ class TrainingData:
     def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Utterance]]:
         """The micro-batches of an epoch, in order: the same for the same arguments."""
         from lhotse import CutSet
-        from lhotse.dataset import BucketingSampler, DynamicBucketingSampler
+        from lhotse.dataset import DynamicBucketingSampler
 
         drawn: list[Utterance] = []
         for number, (rows, weight) in enumerate(self._sources):
@@ -116,19 +116,16 @@ class TrainingData:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the cuts are in memory already, and few
             warnings.simplefilter("ignore", RuntimeWarning)  # two cuts are too few to draw a line between
-            if self.encoder.padding_is_safe:
-                sampler = DynamicBucketingSampler(
-                    cuts,
-                    constraint=_at_most(batch_seconds, count_padding=self.cache is None),
-                    num_buckets=_buckets(len(drawn), seconds / batch_seconds),
-                    buffer_size=len(drawn),
-                    shuffle=True,
-                    seed=rng_seed,
-                    world_size=1,
-                    rank=0,
-                )
-            else:
-                sampler = BucketingSampler(cuts, num_buckets=len(drawn), max_cuts=1, shuffle=True, seed=rng_seed)
+            sampler = DynamicBucketingSampler(
+                cuts,
+                constraint=_at_most(batch_seconds, count_padding=self.cache is None),
+                num_buckets=_buckets(len(drawn), seconds / batch_seconds),
+                buffer_size=len(drawn),
+                shuffle=True,
+                seed=rng_seed,
+                world_size=1,
+                rank=0,
+            )
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
     def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
@@ -157,9 +154,8 @@ class TrainingData:
         The encoder's part of the graph is kept where it is being trained.
         """
         if isinstance(batch.sound, Audio):
-            device = next(self.encoder.buffers()).device
             with torch.inference_mode(not self.encoder.is_trained):
-                frames = self.encoder(batch.sound.to(device)).to(dtype=torch.float32).rows()
+                frames = self.encoder(batch.sound.to(self.encoder.device)).to(dtype=torch.float32).rows()
         else:
             frames = batch.sound
         masking = self.data.masking

@@ -77,7 +77,7 @@ def recognise(
     stretches = [stretch for index, samples in enumerate(sounds) for stretch in _cut(index, samples, model.encoder.max_seconds)]
     results: dict[int, Hypothesis] = {}
     device = model.device
-    for batch in batches([stretch.seconds for stretch in stretches], batch_seconds, model.encoder.padding_is_safe):
+    for batch in batches([stretch.seconds for stretch in stretches], batch_seconds):
         audio = Audio.from_arrays([stretches[index].samples for index in batch]).to(device)
         with torch.inference_mode():
             frames = model.encode(audio)
@@ -88,13 +88,12 @@ def recognise(
     return [_join(index, stretches, results) for index in range(len(sounds))]
 
 
-def batches(seconds: Sequence[float], batch_seconds: float, mix_lengths: bool = True) -> list[list[int]]:
+def batches(seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
     """Indices grouped by duration, longest first, each group at most ``batch_seconds`` with its padding."""
     groups: list[list[int]] = []
     for index in sorted(range(len(seconds)), key=lambda index: -seconds[index]):
         longest = seconds[groups[-1][0]] if groups else 0.0
-        fits = groups and (len(groups[-1]) + 1) * longest <= batch_seconds
-        if fits and (mix_lengths or seconds[index] == longest):
+        if groups and (len(groups[-1]) + 1) * longest <= batch_seconds:
             groups[-1].append(index)
         else:
             groups.append([index])

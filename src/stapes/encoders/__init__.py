@@ -7,6 +7,10 @@ ENCODERS = Table(
     "encoder",
     {
         "whisper": "stapes.encoders.whisper:WhisperEncoder",
+        "ssl": "stapes.encoders.ssl:SSLEncoder",
+        "seamless": "stapes.encoders.seamless:SeamlessEncoder",
+        "moonshine": "stapes.encoders.moonshine:MoonshineEncoder",
+        "auto": "stapes.encoders.auto:AutoEncoder",
         "toy": "stapes.encoders.toy:ToyEncoder",
     },
 )

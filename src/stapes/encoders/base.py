@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from stapes.errors import AudioError
 from stapes.types import Audio, Padded
 
+LAYER_WEIGHTS = "layer_weights"  # the name of an encoder's mixture of hidden layers (encoders/pretrained.py)
+
 
 class Encoder(nn.Module, ABC):
     """Waveforms (B, N) -> frames (B, T, E).
 
-    The frames of an utterance are the same alone, in a batch and beside longer neighbours: a subclass masks or zeroes
-    padding wherever a layer would read it, or sets ``padding_is_safe`` to false and is then given equal lengths only.
+    The frames of an utterance are the same alone, in a batch and beside longer neighbours. A subclass writes ``encode``, which
+    masks or zeroes padding wherever a layer would read it; or it sets ``padding_is_safe`` to false, and ``encode`` is given
+    utterances of one length at a time, whatever the batch.
 
     Attributes:
         dim: E, the width of a frame.
         seconds_per_frame: time step of the output.
         max_seconds: the longest utterance it takes; what is longer goes through the long-audio path.
-        padding_is_safe: whether utterances of unequal length may share a batch.
+        padding_is_safe: whether utterances of unequal length go through the layers together.
         source: where the weights came from ("" if it has none).
         digest: of the tensors in use (``hub.digest``): the identity of the weights, whatever file they came from.
         window: how the input is framed; part of the key of cached features.
@@ -42,7 +47,16 @@ class Encoder(nn.Module, ABC):
         """Whether any of its parameters, LoRA's included, is to get a gradient."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
-    @abstractmethod
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    @property
+    def layer_digest(self) -> str:
+        """Which of its layers the frames are; "" for its own output. Part of the key of cached features."""
+        return ""
+
     def forward(self, audio: Audio) -> Padded:
         """Encode waveforms.
 
@@ -52,6 +66,19 @@ class Encoder(nn.Module, ABC):
         Raises:
             AudioError: an utterance is longer than ``max_seconds``.
         """
+        self.check_length(audio)
+        if self.padding_is_safe:
+            return self.encode(audio)
+        rows: dict[int, Tensor] = {}
+        for length in audio.lengths.unique().tolist():
+            which = (audio.lengths == length).nonzero().flatten()
+            alike = self.encode(Audio(audio.samples[which, :length], audio.lengths[which], audio.sample_rate))
+            rows.update(zip(which.tolist(), alike.rows(), strict=True))
+        return Padded.from_rows([rows[index] for index in range(len(rows))])
+
+    @abstractmethod
+    def encode(self, audio: Audio) -> Padded:
+        """As ``forward``: any lengths up to ``max_seconds``, or equal ones where ``padding_is_safe`` is false."""
 
     def save(self, folder: Path) -> None:
         """Write its weights as they stand to a folder in transformers' layout, which its constructor takes as a source.

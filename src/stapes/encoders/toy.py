@@ -31,9 +31,8 @@ class ToyEncoder(Encoder):
         # A parameter-free module has no device of its own; this buffer carries it and is no part of any checkpoint.
         self.register_buffer("taper", torch.hann_window(FRAME_SAMPLES), persistent=False)
 
-    def forward(self, audio: Audio) -> Padded:
+    def encode(self, audio: Audio) -> Padded:
         """(B, N) -> (B, ceil(N / 320), dim); the last frame is filled up with silence."""
-        self.check_length(audio)
         lengths = self.output_lengths(audio.lengths)
         samples = torch.nn.functional.pad(audio.samples, (0, -audio.samples.shape[1] % FRAME_SAMPLES))
         spectrum = torch.fft.rfft(samples.unflatten(1, (-1, FRAME_SAMPLES)) * self.taper).abs().square()

@@ -12,16 +12,16 @@ The forward pass is our own over the checkpoint's modules: transformers' refuses
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from stapes import hub
-from stapes.encoders.base import Encoder
-from stapes.errors import RecipeError, WeightsError
+from stapes.encoders.pretrained import Layer, PretrainedEncoder, configuration
+from stapes.errors import RecipeError
 from stapes.hub.layout import save_tensors
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
 
@@ -32,33 +32,41 @@ WINDOW_SECONDS = 30.0
 TAIL_SECONDS = 0.32  # ours: long enough for the last sound to end, short enough to cost nothing
 
 
-class WhisperEncoder(Encoder):
+Window = Literal["none", "30s"]
+
+
+class WhisperEncoder(PretrainedEncoder):
     """The encoder half of a Whisper checkpoint.
 
     Args:
         weights: sources tried in order (``pack:whisper-base``, ``hf:openai/whisper-base``, ``path:...``).
         window: "none" encodes the utterance as long as it is; "30s" pads every one to 30 s, as Whisper was trained.
+        layer: see ``PretrainedEncoder``.
     """
 
+    prefixes = ("model.encoder.", "encoder.")
     seconds_per_frame = FRAME_SAMPLES / SAMPLE_RATE_HZ
     max_seconds = WINDOW_SECONDS
-    encoder: Any  # transformers' module, whose parts are called one by one
     mel_filters: Tensor
     taper: Tensor
 
     def __init__(
-        self, weights: str | Sequence[str] = "hf:openai/whisper-base", window: Literal["none", "30s"] = "none"
+        self, weights: str | Sequence[str] = "hf:openai/whisper-base", window: Window = "none", layer: Layer = None
     ) -> None:
-        super().__init__()
+        super().__init__(weights, window=window, layer=layer)
+
+    def set_up(self, folder: Path, window: Window = "none", layer: Layer = None) -> None:
+        """See ``PretrainedEncoder``."""
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Module
+
         if window not in ("none", "30s"):
             raise RecipeError("encoder.window", repr(window), "none or 30s")
         self.window = window
-        found = hub.resolve(weights)
-        self.source = found.source
-        self.encoder = _load(found)
-        self.digest = hub.digest(self.encoder.state_dict())
-        self.dim = self.encoder.config.d_model
-        self.register_buffer("mel_filters", _mel_filters(self.encoder.config.num_mel_bins), persistent=False)
+        config = configuration(folder, "whisper")
+        self.encoder = Module(config)
+        self.dim = config.d_model
+        self.choose_layer(layer, config.encoder_layers)
+        self.register_buffer("mel_filters", _mel_filters(config.num_mel_bins), persistent=False)
         self.register_buffer("taper", torch.hann_window(FFT_SAMPLES), persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -68,9 +76,8 @@ class WhisperEncoder(Encoder):
             return torch.full_like(lengths, most)
         return (-(-(lengths + int(TAIL_SECONDS * SAMPLE_RATE_HZ)) // FRAME_SAMPLES)).clamp(max=most)
 
-    def forward(self, audio: Audio) -> Padded:
-        """(B, N) -> (B, T, E) at 50 frames a second; see ``Encoder.forward``."""
-        self.check_length(audio)
+    def encode(self, audio: Audio) -> Padded:
+        """(B, N) -> (B, T, E) at 50 frames a second; see ``Encoder.encode``."""
         lengths = self.output_lengths(audio.lengths)
         mel = self.log_mel(audio, lengths)
         dtype = self.encoder.conv1.weight.dtype
@@ -81,9 +88,9 @@ class WhisperEncoder(Encoder):
         hidden = hidden + self.encoder.embed_positions.weight[: hidden.shape[1]]
         mask = Padded(hidden, lengths).mask
         attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
-        for layer in self.encoder.layers:
-            hidden = _layer(layer, hidden, attention_mask)
-        return Padded(self.encoder.layer_norm(hidden), lengths).zero_padding()
+        step = partial(_layer, attention_mask=attention_mask)
+        hidden = self.through_layers(hidden, self.encoder.layers, step, self.encoder.layer_norm)
+        return Padded(hidden, lengths).zero_padding()
 
     def save(self, folder: Path) -> None:
         """See ``Encoder.save``: under the names that the encoder has in a whole Whisper, which others read too."""
@@ -143,24 +150,3 @@ def _mel_filters(bins: int) -> Tensor:
         mel_scale="slaney",
     )
     return torch.from_numpy(filters).float()
-
-
-def _load(found: hub.Weights) -> nn.Module:
-    """Whisper's encoder module with the tensors of a checkpoint folder, strictly; the decoder is never read."""
-    from safetensors import safe_open
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Module
-
-    config = WhisperConfig.from_pretrained(found.folder)
-    encoder = Module(config).eval()
-    state: dict[str, Tensor] = {}
-    for file in sorted(found.folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (the handle is no mapping)
-                if ".encoder." in f".{name}":
-                    state[name.split("encoder.", 1)[1]] = tensors.get_tensor(name).float()
-    missing = sorted(set(encoder.state_dict()) ^ set(state))
-    if missing:
-        raise WeightsError(found.source, f"encoder tensors that do not fit: {', '.join(missing[:5])}", "a Whisper checkpoint")
-    encoder.load_state_dict(state)
-    return encoder

@@ -7,6 +7,7 @@ activations an estimate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,13 @@ class Outline:
     Attributes:
         model: its parts under their names in ``SpeechLLM``: encoder, adapter, ctc, llm, losses; without those ``missing``.
         missing: part -> why its size is not known.
-        frames_per_second: what the encoder gives.
-        embeddings_per_second: what the adapter gives; None where it is missing.
+        frames_per_second: what the encoder gives; None, as the next, where a part is missing.
+        embeddings_per_second: what the adapter gives.
     """
 
     model: nn.ModuleDict
     missing: dict[str, str]
-    frames_per_second: float
+    frames_per_second: float | None
     embeddings_per_second: float | None
 
 
@@ -79,26 +80,26 @@ def outline(recipe: Recipe) -> Outline:
     """
     parts: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
-    seconds_per_frame = getattr(ENCODERS[(recipe.encoder or {})["name"]], "seconds_per_frame", 0.02)
     for part, table, build in (("encoder", ENCODERS, _encoder), ("llm", LLMS, _llm)):
         config = getattr(recipe, part) or {}
         if "weights" not in table.options(config["name"]):
             parts[part] = table.build(config)
             continue
         sources = _sources(table, config)
-        folder = _config_folder(sources)
+        folder = _config_folder(sources, getattr(table[config["name"]], "config_files", ("config.json",)))
         if folder is None:
             missing[part] = f"not fetched; run `stapes fetch {sources[0]}`"
         else:
-            parts[part] = build(folder)
+            parts[part] = build(folder, config)
     if missing:
         missing["adapter"] = f"its size follows from the {' and the '.join(missing)}"
-        return Outline(nn.ModuleDict(parts), missing, 1 / seconds_per_frame, None)
+        return Outline(nn.ModuleDict(parts), missing, None, None)
     encoder, llm = parts["encoder"], parts["llm"]
+    seconds_per_frame = float(encoder.seconds_per_frame)  # type: ignore[arg-type]
     with torch.device("meta"):
         adapter = ADAPTERS.build(
             recipe.adapter or {},
-            encoder_dim=_width(encoder),
+            encoder_dim=encoder.dim,
             llm_dim=_width(llm),
             seconds_per_frame=seconds_per_frame,
             vocab_size=_config(llm).vocab_size,
@@ -144,9 +145,12 @@ def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
     seconds = stage.batch_seconds
     embeddings = seconds * (found.embeddings_per_second or 0.0)
     numbers = 3 * embeddings * _outputs(found.model["adapter"])
+    frames = seconds * (found.frames_per_second or 0.0)
     if {"encoder", "encoder.lora"} & set(stage.trainable):
-        times = 1.4 if "encoder" in stage.trainable else 1.0
-        numbers += times * seconds * found.frames_per_second * _outputs(found.model["encoder"])
+        numbers += (1.4 if "encoder" in stage.trainable else 1.0) * frames * _outputs(found.model["encoder"])
+    if "encoder.layers" in stage.trainable:
+        encoder: Any = found.model["encoder"]
+        numbers += 2 * frames * len(encoder.layer_weights) * encoder.dim  # each hidden state, and its share of the mixture
     if "classifier" in stage.losses:  # each convolution keeps its input and what ReLU leaves, at a quarter of the positions
         widths = recipe.losses.classifier.channels
         numbers += embeddings * _width(found.model["llm"]) * (2 + sum(2 * width / 4**n for n, width in enumerate(widths, 1)))
@@ -179,32 +183,30 @@ def _sources(table: Table, config: dict[str, Any]) -> list[str]:
     return [weights] if isinstance(weights, str) else list(weights)
 
 
-def _config_folder(sources: list[str]) -> Path | None:
-    """Where the configuration of the first source that has one lies; a hub is asked for that one file only."""
+def _config_folder(sources: list[str], files: Sequence[str]) -> Path | None:
+    """Where the configuration of the first source that has one lies; a hub is asked for these ``files`` only."""
     fetched = {f"pack:{row.name}": row.folder for row in hub.available()}
     for name in sources:
         source = with_kind(name)
         kind, _, rest = source.partition(":")
         if kind == "hf":
             try:
-                return hub.snapshot(rest, ["config.json"])
+                return hub.snapshot(rest, files)
             except WeightsError:
                 continue  # no network is no mistake in a recipe; what is not known is reported
         folder = fetched.get(source) if kind == "pack" else Path(rest).expanduser()
-        if folder is not None and (folder / "config.json").is_file():
+        if folder is not None and all((folder / file).is_file() for file in files):
             return folder
     return None
 
 
-def _encoder(folder: Path) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
-
-    with torch.device("meta"):
-        model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+def _encoder(folder: Path, config: dict[str, Any]) -> nn.Module:
+    found: Any = ENCODERS[config["name"]]
+    made: nn.Module = found.outline(folder, **{key: config[key] for key in config.keys() - {"name", "weights"}})
+    return made
 
 
-def _llm(folder: Path) -> nn.Module:
+def _llm(folder: Path, config: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):

@@ -113,10 +113,16 @@ def validate(recipe: Recipe) -> None:
         if not trained and recipe.init is None and (idle := sorted(learns & stage.losses.keys())):
             found = f"the layers of {' and '.join(idle)} would stay as random as they begin"
             raise RecipeError(f"stages.{number}.trainable", found, fix="add losses to what is trained")
+        if "distillation" in stage.losses and any("llm" in earlier.trainable for earlier in recipe.resolved_stages[: number + 1]):
+            found = "distillation where the LLM's own weights are trained: the teacher would follow the student"
+            raise RecipeError(f"stages.{number}.losses", found, fix="train llm.lora instead of llm")
         if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
             expected, fix = "a model with encoder_lora", "add `encoder_lora: {rank: 8}`"
             raise RecipeError(f"stages.{number}.trainable", "encoder.lora", expected, fix)
-        if {"encoder", "encoder.lora"} & set(stage.trainable) and stage.cache:
+        if "encoder.layers" in stage.trainable and (recipe.encoder or {}).get("layer") != "weighted":
+            expected, fix = "an encoder that mixes its layers", "add `layer: weighted` to encoder"
+            raise RecipeError(f"stages.{number}.trainable", "encoder.layers", expected, fix)
+        if {"encoder", "encoder.lora", "encoder.layers"} & set(stage.trainable) and stage.cache:
             found = "the encoder is trained, cached features would go stale"
             raise RecipeError(f"stages.{number}.cache", found, fix="set cache: false in this stage")
     if (recipe.data.speed or recipe.data.noise) and all(stage.cache for stage in recipe.resolved_stages):

@@ -64,7 +64,7 @@ class Validation:
         frames = [self._frames(model, row) for row in self.utterances]
         seconds = [row.duration for row in self.utterances]
         texts, heard = [""] * len(frames), [""] * len(frames)
-        for batch in batches(seconds, BATCH_SECONDS, model.encoder.padding_is_safe):
+        for batch in batches(seconds, BATCH_SECONDS):
             padded = Padded.from_rows([frames[index] for index in batch])
             if reading:
                 found = generate(model, padded, [seconds[index] for index in batch], decoding)
@@ -95,7 +95,7 @@ class Validation:
         """The weighted losses of a stage, each per target of all utterances."""
         answers = [model.answer(model.task.target(row)) for row in self.utterances]
         counts, total = model.target_counts(answers, self.utterances), 0.0
-        for batch in batches([row.duration for row in self.utterances], BATCH_SECONDS, model.encoder.padding_is_safe):
+        for batch in batches([row.duration for row in self.utterances], BATCH_SECONDS):
             padded, rows = Padded.from_rows([frames[index] for index in batch]), [self.utterances[index] for index in batch]
             with torch.inference_mode():
                 losses = model(padded, [answers[index] for index in batch], stage.losses, rows)
