@@ -225,9 +225,13 @@ def test_without_words_the_best_checkpoint_is_that_of_the_lowest_losses(run: Run
             },
             r"stages\.0\.trainable: the layers of matching would stay",
         ),
+        (
+            {"train": {"losses": {"distillation": 1.0}, "trainable": ["adapter", "llm"]}},
+            r"stages\.0\.losses: distillation where the LLM's own weights are trained.*; train llm\.lora instead of llm",
+        ),
     ],
 )
-def test_layers_that_nothing_trains(toy_recipe: Callable[..., recipe.Recipe], changes: dict[str, Any], message: str):
+def test_what_would_teach_nothing(toy_recipe: Callable[..., recipe.Recipe], changes: dict[str, Any], message: str):
     with pytest.raises(RecipeError, match=message):
         validate(toy_recipe(**changes))
 
