@@ -101,6 +101,7 @@ def validate(recipe: Recipe) -> None:
     if len(precisions) > 1:
         raise RecipeError("stages", f"precisions {', '.join(sorted(precisions))}", "one for all stages")
     for number, stage in enumerate(recipe.resolved_stages):
+        so_far = recipe.resolved_stages[: number + 1]
         if "ctc" in stage.losses and recipe.ctc is None:
             raise RecipeError(f"stages.{number}.losses", "ctc", "a model with a CTC head", "add `ctc: {merges: 1000}`")
         adapter = (recipe.adapter or {})["name"]
@@ -108,12 +109,12 @@ def validate(recipe: Recipe) -> None:
         for name in sorted(set(stage.losses) - {"next_token", "ctc", *LOSSES, *own}):
             expected = f"of the adapter's own losses: {', '.join(own) or 'none'}"
             raise RecipeError(f"stages.{number}.losses", f"{name} with the adapter '{adapter}'", expected)
-        trained = any("losses" in earlier.trainable for earlier in recipe.resolved_stages[: number + 1])
+        trained = any("losses" in earlier.trainable for earlier in so_far)
         learns = {"classifier"} | ({"matching"} if recipe.losses.matching.projection_dim else set())
         if not trained and recipe.init is None and (idle := sorted(learns & stage.losses.keys())):
             found = f"the layers of {' and '.join(idle)} would stay as random as they begin"
             raise RecipeError(f"stages.{number}.trainable", found, fix="add losses to what is trained")
-        if "distillation" in stage.losses and any("llm" in earlier.trainable for earlier in recipe.resolved_stages[: number + 1]):
+        if "distillation" in stage.losses and any("llm" in earlier.trainable for earlier in so_far):
             found = "distillation where the LLM's own weights are trained: the teacher would follow the student"
             raise RecipeError(f"stages.{number}.losses", found, fix="train llm.lora instead of llm")
         if "encoder.lora" in stage.trainable and recipe.encoder_lora is None:
