@@ -1,13 +1,16 @@
-"""What a recipe would build and need, found without loading any weights.
+"""What a recipe would build, found without loading any weights.
 
-Sizes come from the configuration files of encoder and LLM; the modules are made on PyTorch's meta device, which has shapes and
-no memory. Counts of parameters are exact. Of the memory of a training step, weights, gradients and optimiser are exact and
-activations an estimate.
+Sizes come from the configuration files of encoder and LLM where they are on this machine, else from the table of well-known
+models (``hub/sizes.toml``), else from a hub. The modules are made on PyTorch's meta device, which has shapes and no memory.
+Counts of parameters are exact. What they need in memory is in ``footprint``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,15 @@ from stapes import hub, lora
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS
 from stapes.errors import WeightsError
+from stapes.hub.facts import known_facts
+from stapes.hub.huggingface import cached_snapshot
 from stapes.hub.sources import with_kind
 from stapes.llms import LLMS
 from stapes.losses.ctc import CTCHead
 from stapes.recipe import Recipe, Stage
 from stapes.registry import Table
 
-FLOAT_BYTES = 4  # weights, gradients and optimiser are float32 whatever the arithmetic is
-TOKENS_PER_SECOND = 4.0  # of speech, in the LLM's vocabulary: English read or spoken freely has three to four
-PIECES_PER_SECOND = 6.0  # what a CTC head leaves of the embeddings
 SECONDS_PER_UTTERANCE = 10.0
-PROMPT_TOKENS = 30
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Outline:
     Attributes:
         model: its parts under their names in ``SpeechLLM``: encoder, adapter, ctc, llm; without those that are ``missing``.
         missing: part -> why its size is not known.
+        origins: part -> where its sizes are from, for encoder and LLM unless they come without weights.
         frames_per_second: what the encoder gives.
         embeddings_per_second: what the adapter gives; None where it is missing.
     """
@@ -46,26 +48,7 @@ class Outline:
     missing: dict[str, str]
     frames_per_second: float
     embeddings_per_second: float | None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a training step takes.
-
-    Attributes:
-        weights: of all parts, and the moving average of the trained ones where one is kept.
-        training: gradients and Adam's two moments of what is trained.
-        activations: about, for one micro-batch.
-    """
-
-    weights: int
-    training: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.training + self.activations
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def outline(recipe: Recipe) -> Outline:
@@ -79,41 +62,44 @@ def outline(recipe: Recipe) -> Outline:
     """
     parts: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
-    seconds_per_frame = getattr(ENCODERS[(recipe.encoder or {})["name"]], "seconds_per_frame", 0.02)
+    origins: dict[str, str] = {}
+    frames_per_second = _frames_per_second(recipe.encoder or {})
     for part, table, build in (("encoder", ENCODERS, _encoder), ("llm", LLMS, _llm)):
         config = getattr(recipe, part) or {}
         if "weights" not in table.options(config["name"]):
             parts[part] = table.build(config)
             continue
         sources = _sources(table, config)
-        folder = _config_folder(sources)
-        if folder is None:
-            missing[part] = f"not fetched; run `stapes fetch {sources[0]}`"
-        else:
-            parts[part] = build(folder)
+        with tempfile.TemporaryDirectory() as spare:
+            found = _configuration(sources, Path(spare))
+            if found is None:
+                missing[part] = f"not fetched; run `stapes fetch {sources[0]}`"
+            else:
+                folder, origins[part] = found
+                parts[part] = build(folder)
     if missing:
         missing["adapter"] = f"its size follows from the {' and the '.join(missing)}"
-        return Outline(nn.ModuleDict(parts), missing, 1 / seconds_per_frame, None)
+        return Outline(nn.ModuleDict(parts), missing, frames_per_second, None, origins)
     encoder, llm = parts["encoder"], parts["llm"]
     with torch.device("meta"):
         adapter = ADAPTERS.build(
             recipe.adapter or {},
-            encoder_dim=_width(encoder),
-            llm_dim=_width(llm),
-            seconds_per_frame=seconds_per_frame,
-            vocab_size=_config(llm).vocab_size,
+            encoder_dim=width(encoder),
+            llm_dim=width(llm),
+            seconds_per_frame=_seconds_per_frame(recipe.encoder or {}),
+            vocab_size=configuration(llm).vocab_size,
             blank_id=0,
-            llm_table=torch.empty(_config(llm).vocab_size, _width(llm)),
+            llm_table=torch.empty(configuration(llm).vocab_size, width(llm)),
         )
-        head = CTCHead(torch.empty(1, _width(llm))) if recipe.ctc else None
+        head = CTCHead(torch.empty(1, width(llm))) if recipe.ctc else None
     if recipe.lora is not None:
         lora.add(llm, **recipe.lora.model_dump())
     if recipe.encoder_lora is not None:
         lora.add(encoder, **recipe.encoder_lora.model_dump())
-    frames = round(SECONDS_PER_UTTERANCE / seconds_per_frame)
+    frames = round(SECONDS_PER_UTTERANCE * frames_per_second)
     rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}
-    return Outline(nn.ModuleDict(parts), {}, 1 / seconds_per_frame, rate)
+    return Outline(nn.ModuleDict(parts), {}, frames_per_second, rate, origins)
 
 
 def counts(model: nn.Module, stage: Stage | None = None) -> dict[str, tuple[int, int]]:
@@ -122,64 +108,50 @@ def counts(model: nn.Module, stage: Stage | None = None) -> dict[str, tuple[int,
     return lora.parameter_counts(model)
 
 
-def memory(found: Outline, recipe: Recipe, stage: Stage) -> Memory:
-    """What a training step of a stage takes."""
-    sizes = counts(found.model, stage)
-    trained = sum(trainable for trainable, _ in sizes.values())
-    kept = sum(total for _, total in sizes.values()) + (trained if stage.average_decay else 0)
-    return Memory(FLOAT_BYTES * kept, 3 * FLOAT_BYTES * trained, _activations(found, recipe, stage))
-
-
-def _activations(found: Outline, recipe: Recipe, stage: Stage) -> int:
-    """Bytes that the backward pass of one micro-batch keeps, about.
-
-    A layer of the LLM of width D with an inner width I keeps some 10 D + 4 I numbers a position (norms, attention, gate), the
-    vocabulary's logits exist three times (logits, log-probabilities, gradient), each linear layer of an adapter keeps three
-    times its output, and one of a frozen encoder, LoRA's included, its output once. With the parts of ``stapes-base`` this is
-    within a fifth of what autograd saves for adapter and LLM.
-    """
-    seconds = stage.batch_seconds
-    embeddings = seconds * (found.embeddings_per_second or 0.0)
-    numbers = 3 * embeddings * _outputs(found.model["adapter"])
-    if "encoder.lora" in stage.trainable:
-        numbers += seconds * found.frames_per_second * _outputs(found.model["encoder"])
-    if "next_token" in stage.losses:
-        config: Any = _config(found.model["llm"])
-        read = seconds * PIECES_PER_SECOND if recipe.ctc and recipe.ctc.compress else embeddings
-        answers = seconds * TOKENS_PER_SECOND
-        positions = read + answers + PROMPT_TOKENS * seconds / SECONDS_PER_UTTERANCE
-        layer = 10 * config.hidden_size + 4 * getattr(config, "intermediate_size", 4 * config.hidden_size)
-        numbers += positions * config.num_hidden_layers * layer + 3 * answers * config.vocab_size
-    return round(FLOAT_BYTES * numbers)
-
-
-def _outputs(module: nn.Module) -> int:
-    """How many numbers the linear layers and convolutions of a module give for one position."""
-    layers = [part for part in module.modules() if not isinstance(part, nn.Embedding)]
-    return sum(own.shape[0] for part in layers for own in part.parameters(recurse=False) if own.dim() > 1)
-
-
 def _sources(table: Table, config: dict[str, Any]) -> list[str]:
     """The sources of a component's weights: the recipe's, or its constructor's own."""
     weights = config.get("weights", table.options(config["name"])["weights"].default)
     return [weights] if isinstance(weights, str) else list(weights)
 
 
-def _config_folder(sources: list[str]) -> Path | None:
-    """Where the configuration of the first source that has one lies; a hub is asked for that one file only."""
+def _configuration(sources: Sequence[str], spare: Path) -> tuple[Path, str] | None:
+    """The folder of a configuration and where that is from; None if it is not known.
+
+    What is on this machine goes first, then what is known without having it (written into ``spare``), and a hub is asked last,
+    for that one file.
+    """
+    sources = [with_kind(source) for source in sources]
     fetched = {f"pack:{row.name}": row.folder for row in hub.available()}
-    for name in sources:
-        source = with_kind(name)
+    for source in sources:
         kind, _, rest = source.partition(":")
+        repository, _, revision = rest.partition("@")
         if kind == "hf":
+            folder = cached_snapshot(repository, revision, "config.json")
+        else:
+            folder = fetched.get(source) if kind == "pack" else Path(rest).expanduser()
+        if folder is not None and (folder / "config.json").is_file():
+            return folder, f"the config of {source}"
+    for source in sources:
+        if facts := known_facts(source):
+            (spare / "config.json").write_text(json.dumps(facts.config), encoding="utf-8")
+            return spare, f"facts ({facts.source}); {source} is not fetched"
+    for source in sources:
+        if source.startswith("hf:"):
             try:
-                return hub.snapshot(rest, ["config.json"])
+                return hub.snapshot(source.removeprefix("hf:"), ["config.json"]), f"the config of {source}"
             except WeightsError:
                 continue  # no network is no mistake in a recipe; what is not known is reported
-        folder = fetched.get(source) if kind == "pack" else Path(rest).expanduser()
-        if folder is not None and (folder / "config.json").is_file():
-            return folder
     return None
+
+
+def _seconds_per_frame(config: dict[str, Any]) -> float:
+    return getattr(ENCODERS[config["name"]], "seconds_per_frame", 0.02)
+
+
+def _frames_per_second(config: dict[str, Any]) -> float:
+    """Frames that an utterance of ordinary length gives, per second of it: with ``window: 30s``, all of them are 30 s."""
+    windows = 30.0 / SECONDS_PER_UTTERANCE if config.get("window") == "30s" else 1.0
+    return windows / _seconds_per_frame(config)
 
 
 def _encoder(folder: Path) -> nn.Module:
@@ -187,6 +159,8 @@ def _encoder(folder: Path) -> nn.Module:
 
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    if hasattr(model, "speech_encoder"):  # Seamless has one for speech and one for text
+        return model.speech_encoder
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
@@ -197,10 +171,11 @@ def _llm(folder: Path) -> nn.Module:
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
 
 
-def _config(module: Any) -> Any:
-    """The transformers configuration of a bare model, or of the one in a component of ours."""
-    return module.config if hasattr(module, "config") else module.model.config
+def configuration(module: Any) -> Any:
+    """The transformers configuration of a bare model, or of the one in a component of ours; None for a module that has none."""
+    return module.config if hasattr(module, "config") else getattr(getattr(module, "model", None), "config", None)
 
 
-def _width(module: Any) -> int:
+def width(module: Any) -> int:
+    """Of the vectors that a bare model or a component of ours gives."""
     return int(module.dim if hasattr(module, "dim") else module.config.hidden_size)
