@@ -80,6 +80,14 @@ def test_recipes_in_the_text_are_recipes(text: str):
     recipe.parse(yaml.load(text, recipe._Loader))
 
 
+def test_the_recipe_that_extends_another_is_one(tmp_path: Path):
+    (text,) = (text for text in blocks("") if text.startswith("extends:"))
+    (tmp_path / "mine.yaml").write_text(text)
+    found = recipe.load(tmp_path / "mine.yaml")
+    assert found.adapter == {"name": "wlq_former", "queries": 2}
+    assert found.encoder == recipe.load("papers/connect_base_whisper_mistral").encoder
+
+
 def test_the_manifest_line_in_the_text_is_one():
     lines = "".join(blocks("json")).splitlines()
     assert lines
@@ -166,6 +174,19 @@ def test_four_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk
 
 def test_the_recipe_can_be_checked_first(adapted: list[str], desk: Path):
     assert "my/train.jsonl" in run(desk, ["stapes", "check", "my.yaml", "--json"])
+
+
+def test_a_paper_is_checked_and_a_pair_is_examined_as_the_text_has_it(tmp_path: Path):
+    """Those of the quickstart's commands that need no weights."""
+    words = [
+        words for words in commands([ROOT / "docs/quickstart.md"]) if words[:2] in (["stapes", "check"], ["stapes", "doctor"])
+    ]
+    (check,) = (line for line in words if line[2].startswith("papers/"))
+    assert "196,790,784" in run(tmp_path, check, HF_HUB_OFFLINE="1", COLUMNS="120")
+    (doctor,) = (line for line in words if line[2:4] == ["toy", "toy"])
+    shown = run(tmp_path, doctor)
+    assert shown.count("\nok ") > 10
+    assert "wrong" not in shown
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

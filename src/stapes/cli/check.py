@@ -76,9 +76,7 @@ def _facts(recipe: Recipe, device: str) -> dict[str, Any]:
         "missing": found.missing,
         "sizes_from": found.origins,
         "stages": [_stage(found, recipe, stage, device) for stage in recipe.resolved_stages],
-        "inference": {}
-        if found.missing
-        else {"memory_bytes": _bytes(footprint.inference(found, recipe, _number_bytes(device)))},
+        "inference": {} if using is None else {"memory_bytes": _bytes(using)},
         "data": _data(recipe),
     }
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import stapes
 from stapes.cli.check import check
+from stapes.cli.doctor import doctor
 from stapes.cli.evaluate import evaluate
 from stapes.cli.fetch import fetch
 from stapes.cli.ls import ls
@@ -74,6 +75,7 @@ _COMMANDS: dict[Callable[..., None], str] = {
     evaluate: "Score a model on a manifest.",
     train: "Train a recipe into a run folder.",
     check: "Check a recipe: keys, data, parameters, memory.",
+    doctor: "Examine a pair of encoder and LLM, with an adapter.",
     prepare: "Turn a corpus or a folder of recordings into manifests.",
     fetch: "Fetch pretrained weights into the cache.",
     ls: "List models, recipes, weights and components.",
