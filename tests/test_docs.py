@@ -112,6 +112,14 @@ def test_the_table_of_losses_is_the_table():
     assert sorted(rows) == sorted(get_args(recipe.LossName))
 
 
+def test_the_recipe_that_extends_another_is_one(tmp_path: Path):
+    (text,) = (text for text in blocks("") if text.startswith("extends:"))
+    (tmp_path / "mine.yaml").write_text(text)
+    found = recipe.load(tmp_path / "mine.yaml")
+    assert found.adapter == {"name": "wlq_former", "queries": 2}
+    assert found.encoder == recipe.load("papers/connect_base_whisper_mistral").encoder
+
+
 def test_the_manifest_line_in_the_text_is_one():
     lines = "".join(blocks("json")).splitlines()
     assert lines
@@ -236,6 +244,19 @@ def test_the_recipes_of_encoders_train(
     assert found.frames_per_second == pytest.approx(1 / model.encoder.seconds_per_frame)
     weights = dict(model.named_parameters()).get("encoder.layer_weights")
     assert (weights is not None and bool(weights.any())) == (values["encoder"].get("layer") == "weighted")
+
+
+def test_a_paper_is_checked_and_a_pair_is_examined_as_the_text_has_it(tmp_path: Path):
+    """Those of the quickstart's commands that need no weights."""
+    words = [
+        words for words in commands([ROOT / "docs/quickstart.md"]) if words[:2] in (["stapes", "check"], ["stapes", "doctor"])
+    ]
+    (check,) = (line for line in words if line[2].startswith("papers/"))
+    assert "196,790,784" in run(tmp_path, check, HF_HUB_OFFLINE="1", COLUMNS="120")
+    (doctor,) = (line for line in words if line[2:4] == ["toy", "toy"])
+    shown = run(tmp_path, doctor)
+    assert shown.count("\nok ") > 10
+    assert "wrong" not in shown
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

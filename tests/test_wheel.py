@@ -67,7 +67,7 @@ def stapes(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 def test_it_holds_the_package_and_nothing_else(names: set[str], wheel: Path):
     assert all(name.startswith("stapes/") or ".dist-info/" in name for name in names)
     sources = {f"stapes/{path.relative_to(ROOT / 'src/stapes')}" for path in (ROOT / "src/stapes").rglob("*.py")}
-    assert sources | {"stapes/py.typed", "stapes/hub/packs.toml"} <= names
+    assert sources | {"stapes/py.typed", "stapes/hub/packs.toml", "stapes/hub/sizes.toml"} <= names
     assert wheel.stat().st_size < BYTES
 
 

@@ -330,6 +330,9 @@ _Loader.add_implicit_resolver(
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
+    A recipe may begin with another one: ``extends`` names a file, relative to its own folder, or a recipe of the package. What
+    it says itself goes before, key by key; another component (``name``) replaces the whole section, and a list the whole list.
+
     Args:
         path: a YAML file, or the name of a recipe that comes with the package.
         overrides: "section.key=value" each, the value in YAML.
@@ -338,15 +341,42 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: file, key, what was found, and the nearest name.
     """
     path = find(path)
+    values = _read(path)
+    for override in overrides:
+        _override(values, override)
+    return parse(values, str(path))
+
+
+def _read(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
+    """A recipe's mapping, laid over that of the recipe that it extends; ``extending`` are those that led here."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
         raise RecipeError(path, f"not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(path, f"a {type(values).__name__}", "a mapping of sections")
-    for override in overrides:
-        _override(values, override)
-    return parse(values, str(path))
+    if "extends" not in values:
+        return values
+    name = values.pop("extends")
+    if not isinstance(name, str):
+        raise RecipeError(f"{path}: extends", repr(name), "the name of a recipe")
+    beside = path.parent / name
+    parent = beside if beside.is_file() else find(name)
+    chain = [*extending, path.resolve()]
+    if parent.resolve() in chain:
+        names = " -> ".join(each.name for each in [*chain, parent])
+        raise RecipeError(f"{path}: extends", f"a circle ({names})", "a recipe that stands alone at the end")
+    return _laid_over(_read(parent, chain), values)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above``, with what it does not say from ``below``."""
+    merged = below | above
+    for key in below.keys() & above.keys():
+        lower, upper = below[key], above[key]
+        if isinstance(lower, dict) and isinstance(upper, dict) and upper.get("name") in (None, lower.get("name")):
+            merged[key] = _laid_over(lower, upper)
+    return merged
 
 
 def find(name: str | Path) -> Path:

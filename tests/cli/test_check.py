@@ -77,19 +77,40 @@ def test_a_recipe_that_begins_with_a_model(stapes: Run, toy_run: Path, tmp_path:
 
 
 def test_weights_that_are_not_fetched_are_named_and_not_fetched(stapes: Run, tmp_path: Path):
-    llm = {"name": "causal", "weights": ["pack:smollm2-135m-instruct"]}
+    llm = {"name": "causal", "weights": ["path:/somewhere", "path:/else"]}
     encoder = {"name": "whisper", "weights": f"path:{tmp_path}/nowhere"}
     result = stapes("check", write(tmp_path / "r.yaml", encoder=encoder, llm=llm), "--json")
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
     assert facts["missing"] == {
         "encoder": f"not fetched; run `stapes fetch path:{tmp_path}/nowhere`",
-        "llm": "not fetched; run `stapes fetch pack:smollm2-135m-instruct`",
+        "llm": "not fetched; run `stapes fetch path:/somewhere`",
         "adapter": "its size follows from the encoder and the llm",
     }
     assert facts["stages"] == [{"name": "first"}, {"name": "second"}]
-    assert not (tmp_path / "cache/weights").exists()
+    assert facts["inference"] == facts["sizes_from"] == {}
     assert "llm: not fetched; run `stapes fetch" in stapes("check", tmp_path / "r.yaml").stdout
+
+
+def test_what_is_known_is_counted_without_fetching_it(stapes: Run, tmp_path: Path):
+    encoder = {"name": "whisper", "weights": "pack:whisper-base"}
+    llm = {"name": "causal", "weights": ["pack:smollm2-135m-instruct"]}
+    path = write(tmp_path / "r.yaml", encoder=encoder, llm=llm)
+    facts = json.loads(stapes("check", path, "--json", "--device", "cpu").stdout)
+    assert facts["parameters"]["llm"] == 134_515_008
+    assert facts["missing"] == {}
+    assert facts["sizes_from"]["llm"].endswith("config.json); pack:smollm2-135m-instruct is not fetched")
+    assert not (tmp_path / "cache/weights").exists()
+    shown = stapes("check", path).stdout
+    assert "memory in inference: about " in shown
+    assert "sizes of the encoder: facts (https://huggingface.co/openai/whisper-base/" in shown
+
+
+def test_the_device_decides_on_precision_and_attention(stapes: Run, tmp_path: Path):
+    path = write(tmp_path / "r.yaml", llm={"name": "causal", "weights": ["pack:smollm2-135m-instruct"]})
+    cpu, cuda = (json.loads(stapes("check", path, "--json", "--device", device).stdout) for device in ("cpu", "cuda"))
+    assert cuda["inference"]["memory_bytes"]["weights"] * 2 == cpu["inference"]["memory_bytes"]["weights"]
+    assert cuda["stages"][0]["memory_bytes"]["activations"] < cpu["stages"][0]["memory_bytes"]["activations"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +127,7 @@ def test_weights_that_are_not_fetched_are_named_and_not_fetched(stapes: Run, tmp
         ),
         ({"stages": [{"name": "a", "losses": {"ctc": 1.0}}]}, "stages.0.losses: ctc, expected a model with a CTC head"),
         ({"init": "nowhere"}, "nowhere: no such model"),
+        ({"llm": {"name": "causal", "weights": "nothing like it"}}, "nothing like it: no such weights"),
     ],
 )
 def test_what_is_wrong_is_one_line(

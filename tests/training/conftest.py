@@ -88,3 +88,27 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 def log() -> Callable[[Path], list[dict[str, Any]]]:
     """log(folder): the records of a run or stage."""
     return log_of
+
+
+@pytest.fixture(scope="session")
+def resolved(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> recipe.Recipe:
+    """A small Whisper and a small Llama on disk, an adapter, a CTC head and LoRA."""
+    from stapes.llms.toy import ToyLLM
+
+    folder, toy = tmp_path_factory.mktemp("llm"), ToyLLM(dim=16)
+    toy.model.save_pretrained(folder)
+    toy.tokenizer.save_pretrained(folder)
+    return recipe.parse(
+        {
+            "encoder": {"name": "whisper", "weights": ["path:/nowhere", f"path:{tiny_whisper}"]},
+            "adapter": {"name": "conv1d_transformer", "dim": 32, "heads": 2, "layers": 1, "ffn_dim": 32},
+            "llm": {"name": "causal", "weights": f"path:{folder}"},
+            "ctc": {"merges": 6},
+            "lora": {"rank": 2},
+            "losses": {"classifier": {"channels": [2, 3, 4]}},
+            "stages": [
+                {"name": "align", "trainable": ["adapter", "ctc"], "losses": {"ctc": 1.0}},
+                {"name": "listen", "average_decay": 0.9, "losses": {"next_token": 0.8, "classifier": 0.2}},
+            ],
+        }
+    )

@@ -11,18 +11,21 @@ from stapes.cli import options
 
 if TYPE_CHECKING:
     from stapes.recipe import Recipe, Stage
+    from stapes.training.footprint import Memory
     from stapes.training.sizes import Outline
 
 
 def check(
     recipe: options.Recipe,
     settings: options.Settings = None,
+    device: options.Device = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Check a recipe before it is trained.
 
     Every key, component and manifest is looked at, parameters are counted (all of them, and those that each stage trains), and
-    the memory of a training step is estimated. Weights are not loaded; what is not fetched yet is named, its size unknown.
+    the memory of a training step and of inference is estimated. Weights are not loaded. Sizes of what is not fetched yet are
+    those that are known of well-known models; else it is named, its size unknown.
 
     Examples:
 
@@ -32,6 +35,9 @@ def check(
     \b
       stapes check stapes-base --set lora.rank=32 --json
           the same as JSON, with one key changed
+    \b
+      stapes check papers/connect_ctc_whisper_llama --set data={} --device cuda
+          what a paper's model would need on a GPU, without its data
     """
     from stapes import checkpoint
     from stapes import recipe as recipes
@@ -39,43 +45,63 @@ def check(
 
     options.silence_libraries()
     with options.only_results_on_stdout():
+        where = _device_kind(device)
         resolved = checkpoint.inherit(recipes.load(recipe, settings or []))
         validate(resolved)
-        facts = _facts(resolved)
+        facts = _facts(resolved, where)
     if as_json:
         typer.echo(json.dumps(facts))
         return
     _show(facts)
 
 
-def _facts(recipe: Recipe) -> dict[str, Any]:
-    """Everything there is to say about a resolved recipe, as JSON has it."""
+def _device_kind(name: str) -> str:
+    """The kind of device whose memory is asked for; this machine need not have it."""
+    from stapes.device import resolve_device
+
+    kind = name.partition(":")[0]
+    return kind if kind in ("cpu", "cuda", "mps") else resolve_device(name).type
+
+
+def _facts(recipe: Recipe, device: str) -> dict[str, Any]:
+    """Everything there is to say about a resolved recipe on a kind of device, as JSON has it."""
     from stapes import lora
     from stapes.model import BASES
-    from stapes.training import sizes
+    from stapes.training import footprint, sizes
 
     found = sizes.outline(recipe)
+    using = None if found.missing else footprint.inference(found, recipe, _number_bytes(device))
     parameters = {part: total for part, (_, total) in sizes.counts(found.model).items()}
     return {
         "recipe": recipe.model_dump(mode="json"),
         "parameters": parameters,
         "lora": {part: lora.targets(found.model[part]) for part in BASES if f"{part}.lora" in parameters},
         "missing": found.missing,
-        "stages": [_stage(found, recipe, stage) for stage in recipe.resolved_stages],
+        "sizes_from": found.origins,
+        "stages": [_stage(found, recipe, stage, device) for stage in recipe.resolved_stages],
+        "inference": {} if using is None else {"memory_bytes": _bytes(using)},
         "data": _data(recipe),
     }
 
 
-def _stage(found: Outline, recipe: Recipe, stage: Stage) -> dict[str, Any]:
+def _stage(found: Outline, recipe: Recipe, stage: Stage, device: str) -> dict[str, Any]:
     """What a stage trains and takes; nothing of it where a part's size is not known."""
-    from stapes.training import sizes
+    from stapes.training import footprint, sizes
 
     if found.missing:
         return {"name": stage.name}
     trainable = {part: trained for part, (trained, _) in sizes.counts(found.model, stage).items() if trained}
-    needed = sizes.memory(found, recipe, stage)
-    memory = {"weights": needed.weights, "training": needed.training, "activations": needed.activations, "total": needed.total}
-    return {"name": stage.name, "trainable": trainable, "memory_bytes": memory}
+    needed = footprint.training(found, recipe, stage, plain_attention=device == "cpu")
+    return {"name": stage.name, "trainable": trainable, "memory_bytes": _bytes(needed)}
+
+
+def _bytes(needed: Memory) -> dict[str, int]:
+    return {"weights": needed.weights, "training": needed.training, "activations": needed.activations, "total": needed.total}
+
+
+def _number_bytes(device: str) -> int:
+    """Of the numbers of encoder and LLM in inference, as ``--dtype auto`` has them."""
+    return 2 if device == "cuda" else 4
 
 
 def _data(recipe: Recipe) -> list[dict[str, Any]]:
@@ -117,6 +143,12 @@ def _show(facts: dict[str, Any]) -> None:
             parts = f"weights {needed['weights']}, gradients and optimiser {needed['training']}"
             parts += f", activations of a micro-batch about {needed['activations']}"
             console.print(f"memory in {stage['name']}: about {needed['total']} ({parts})", highlight=False)
+    if facts["inference"]:
+        needed = {name: f"{count / 1e9:.2f} GB" for name, count in facts["inference"]["memory_bytes"].items()}
+        parts = f"weights {needed['weights']}, activations of a batch and the LLM's cache about {needed['activations']}"
+        console.print(f"memory in inference: about {needed['total']} ({parts})", highlight=False)
+    for part, origin in facts["sizes_from"].items():
+        console.print(f"sizes of the {part}: {origin}", highlight=False)
     for part, reason in facts["missing"].items():
         console.print(f"{part}: {reason}", highlight=False)
     if facts["data"]:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import stapes
 from stapes.cli.check import check
+from stapes.cli.doctor import doctor
 from stapes.cli.evaluate import evaluate
 from stapes.cli.export import export
 from stapes.cli.fetch import fetch
@@ -75,6 +76,7 @@ _COMMANDS: dict[Callable[..., None], str] = {
     evaluate: "Score a model on a manifest.",
     train: "Train a recipe into a run folder.",
     check: "Check a recipe: keys, data, parameters, memory.",
+    doctor: "Examine a pair of encoder and LLM, with an adapter.",
     prepare: "Turn a corpus or a folder of recordings into manifests.",
     export: "Write a model with its encoder and LLM into one folder.",
     fetch: "Fetch pretrained weights into the cache.",

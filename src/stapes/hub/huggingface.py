@@ -40,7 +40,7 @@ def fetch_hf(name: str, *, progress: bool = True) -> tuple[Path, str]:
     """
     repository, _, revision = name.partition("@")
     where = f"hf:{name}"
-    cached = _cached(repository, revision, "config.json")
+    cached = cached_snapshot(repository, revision, "config.json")
     if cached and not missing_from(cached) and any((cached / file).exists() for file in _BESIDE):
         return cached, cached.name
     from huggingface_hub import HfApi, constants, snapshot_download
@@ -76,7 +76,7 @@ def snapshot(name: str, files: Sequence[str], **options: Any) -> Path:
     """
     repository, _, revision = name.partition("@")
     where = f"hf:{name}"
-    cached = None if options else _cached(repository, revision, files[0])
+    cached = None if options else cached_snapshot(repository, revision, files[0])
     if cached and all((cached / file).is_file() for file in files):
         return cached
     from huggingface_hub import HfApi, constants, snapshot_download
@@ -112,8 +112,8 @@ def missing_from(folder: Path) -> str:
     return _WEIGHTS[0]
 
 
-def _cached(repository: str, revision: str, file: str) -> Path | None:
-    """The snapshot of a revision in the client's cache, if it is there with ``file``."""
+def cached_snapshot(repository: str, revision: str, file: str) -> Path | None:
+    """The snapshot of a revision (a branch, tag or commit; "" is the main branch) in the client's cache, if it has ``file``."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

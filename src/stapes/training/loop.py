@@ -35,7 +35,7 @@ from stapes.training.validation import Validation
 from stapes.types import Utterance
 
 STATE, LOG = "state.pt", "metrics.jsonl"
-MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``_attention``
+MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``attention``
 Group = list[list[Utterance]]  # the micro-batches of one step, over all processes
 
 
@@ -116,13 +116,13 @@ class Loop:
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
             with waiting, disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
                 with engine.autocast():
-                    with _attention(engine.device, self._longest_trained(batch)):
+                    with attention(engine.device, self._longest_trained(batch)):
                         frames = self.data.frames(batch).to(engine.device)
-                    with _attention(engine.device):
+                    with attention(engine.device):
                         losses = model(frames, answers, weights, batch.utterances)
                 loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
-                with _attention(engine.device):  # of layers that are computed again
+                with attention(engine.device):  # of layers that are computed again
                     engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
             for name in weights:
                 sums[name] += losses[name].detach()
@@ -296,7 +296,7 @@ class Loop:
         checkpoint.load_trained(self.model, result, self.folder)
 
 
-def _attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
+def attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
     """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes up to ten times as long there
     where a mask is given. Over ``seconds`` that are many, the forward pass of plain products takes longer than that.
     """

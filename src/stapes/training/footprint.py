@@ -1,0 +1,170 @@
+"""Memory that a training step and inference take, found without loading any weights.
+
+Weights, gradients and optimiser are exact; activations are counted from what the backward pass of each kind of layer keeps,
+and are within a quarter of what is measured with the shipped pair (``stapes doctor`` measures it for any pair).
+
+Lengths and rates are those of ordinary speech: utterances of 10 s, read or spoken freely in English.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from stapes.decoding.longform import BATCH_SECONDS
+from stapes.lora import MARK
+from stapes.losses import READ_BY_LLM
+from stapes.recipe import Recipe, Stage
+from stapes.training.sizes import SECONDS_PER_UTTERANCE, Outline, configuration, counts, width
+
+WIDE = 4  # bytes of a number: weights, gradients and optimiser are float32 whatever the arithmetic is
+TOKENS_PER_SECOND = 4.0  # of speech, in the LLM's vocabulary: English has three to four
+PIECES_PER_SECOND = 6.0  # what a CTC head leaves of the embeddings
+PROMPT_TOKENS = 30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step or inference takes.
+
+    Attributes:
+        weights: of all parts, and the moving average of the trained ones where one is kept.
+        training: gradients and Adam's two moments of what is trained; 0 in inference.
+        activations: about; of training for one micro-batch, of inference for one batch, with the LLM's cache.
+    """
+
+    weights: int
+    training: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.training + self.activations
+
+
+def training(found: Outline, recipe: Recipe, stage: Stage, plain_attention: bool) -> Memory:
+    """What a training step of a stage takes.
+
+    Args:
+        found: the recipe's outline.
+        recipe: resolved.
+        stage: of the recipe.
+        plain_attention: by matrix products, whose scores are kept, as the training loop has it on CPU.
+    """
+    sizes = counts(found.model, stage)
+    trained = sum(trainable for trainable, _ in sizes.values())
+    kept = sum(total for _, total in sizes.values()) + (trained if stage.average_decay else 0)
+    return Memory(WIDE * kept, 3 * WIDE * trained, _kept_for_backward(found, recipe, stage, plain_attention))
+
+
+def inference(found: Outline, recipe: Recipe, number_bytes: int = WIDE, batch_seconds: float = BATCH_SECONDS) -> Memory:
+    """What ``stapes transcribe`` takes.
+
+    Encoder and LLM do not hold anything at the same time. The encoder's peak is in a layer's feed-forward part (its input, the
+    residual and twice the inner width); the LLM's while it reads the prompt, with its cache full at the end.
+
+    Args:
+        found: the recipe's outline.
+        recipe: resolved.
+        number_bytes: of the numbers of encoder and LLM.
+        batch_seconds: of sound in a batch.
+    """
+    weights = number_bytes * sum(total for _, total in counts(found.model).values())
+    encoder, llm = configuration(found.model["encoder"]), configuration(found.model["llm"])
+    frames = batch_seconds * (found.frames_per_second or 0.0)
+    width, inner = _of(encoder, "hidden_size", "d_model"), _of(encoder, *_INNER)
+    heard = WIDE * frames * width + number_bytes * frames * (3 * width + 2 * inner)
+    read, answers = _rates(found, recipe)
+    rows = batch_seconds / SECONDS_PER_UTTERANCE * recipe.decoding.beams
+    positions = rows * (SECONDS_PER_UTTERANCE * read + PROMPT_TOKENS)
+    cache = 2 * _of(llm, *_LAYERS) * _key_width(llm) * (positions + rows * SECONDS_PER_UTTERANCE * answers)
+    reading = positions * (4 * llm.hidden_size + 3 * _of(llm, *_INNER)) + 2 * rows * llm.vocab_size
+    return Memory(weights, 0, round(max(heard, number_bytes * (cache + reading))))
+
+
+def _kept_for_backward(found: Outline, recipe: Recipe, stage: Stage, plain_attention: bool) -> int:
+    """Bytes that the backward pass of one micro-batch needs, about.
+
+    Each linear layer of an adapter keeps three times its output, one of an encoder that LoRA is trained in its output once,
+    of an encoder that is trained itself 1.4 times. A mixture of an encoder's layers keeps each, and its share. A classifier
+    keeps what each convolution reads and what ReLU leaves, at a quarter of the positions. A frozen layer of the LLM, of width
+    D, attention width A, inner width I and H heads, keeps the inputs of two norms (2 D), the attention's queries, keys and
+    values (3 A, and the scores, H for each key, where attention is plain; else 4 A with its output), and gate, its activation
+    and the other factor (3 I); LoRA keeps the inputs of the attention's projections (2 D), an LLM that is trained itself
+    those of all (3 D + I); with gradient checkpointing there are the inputs of its layers and the inside of one. The
+    vocabulary's logits exist three times (logits, log-probabilities, gradient), four more with a teacher. Under autocast,
+    matrix products are in bfloat16, norms and plain attention are not, and there is a bfloat16 copy of every matrix.
+    """
+    narrow = 2 if stage.precision == "bf16" else WIDE
+    utterances = stage.batch_seconds / SECONDS_PER_UTTERANCE
+    adapter, encoder, llm = (found.model[part] for part in ("adapter", "encoder", "llm"))
+    embeddings = SECONDS_PER_UTTERANCE * (found.embeddings_per_second or 0.0)
+    heads = sum(int(getattr(part, "heads", 0)) for part in adapter.modules())
+    row = embeddings * (3 * _outputs(adapter) + plain_attention * heads * embeddings) * (WIDE + narrow) / 2
+    frames = SECONDS_PER_UTTERANCE * (found.frames_per_second or 0.0)
+    if {"encoder", "encoder.lora"} & set(stage.trainable):
+        config, times = configuration(encoder), 1.4 if "encoder" in stage.trainable else 1.0
+        scores = plain_attention * frames * _of(config, *_LAYERS) * _of(config, *_HEADS)
+        row += frames * (narrow * times * _outputs(encoder) + WIDE * scores)
+    if "encoder.layers" in stage.trainable:
+        row += WIDE * 2 * frames * len(encoder.layer_weights) * encoder.dim  # type: ignore[arg-type]
+    if "classifier" in stage.losses:
+        widths = recipe.losses.classifier.channels
+        images = 2 + sum(2 * channels / 4**number for number, channels in enumerate(widths, 1))
+        row += WIDE * embeddings * width(llm) * images
+    once = 0
+    if READ_BY_LLM & stage.losses.keys():
+        config = configuration(llm)
+        read, answers = (SECONDS_PER_UTTERANCE * rate for rate in _rates(found, recipe))
+        positions = read + answers + PROMPT_TOKENS
+        wide, inner = config.hidden_size, _of(config, *_INNER)
+        attention = _of(config, *_HEADS) * _head_width(config)
+        scores = WIDE * (3 * attention + _of(config, *_HEADS) * positions) if plain_attention else narrow * 4 * attention
+        layer = 2 * WIDE * wide + scores + 3 * narrow * inner
+        layer += narrow * max(2 * wide * ("llm.lora" in stage.trainable), (3 * wide + inner) * ("llm" in stage.trainable))
+        layers = _of(config, *_LAYERS)
+        logits = (2 * WIDE + narrow) * ("next_token" in stage.losses) + 4 * WIDE * ("distillation" in stage.losses)
+        row += positions * (WIDE * layers * wide + layer if stage.gradient_checkpointing else layers * layer)
+        row += logits * answers * config.vocab_size
+        once = _matrices(llm) * narrow * (narrow < WIDE)
+    return round(utterances * row + once)
+
+
+def _rates(found: Outline, recipe: Recipe) -> tuple[float, float]:
+    """Embeddings that the LLM reads and tokens that it writes, for a second of speech."""
+    compressed = recipe.ctc is not None and recipe.ctc.compress
+    return PIECES_PER_SECOND if compressed else found.embeddings_per_second or 0.0, TOKENS_PER_SECOND
+
+
+# What configurations call the same thing.
+_LAYERS = ("num_hidden_layers", "encoder_layers", "speech_encoder_layers")
+_HEADS = ("num_attention_heads", "encoder_attention_heads", "speech_encoder_attention_heads")
+_INNER = ("intermediate_size", "encoder_ffn_dim", "speech_encoder_intermediate_size")
+
+
+def _of(config: Any, *names: str) -> int:
+    """The first of the names that a configuration knows; 0 for an encoder without one."""
+    return int(next((getattr(config, name) for name in names if getattr(config, name, None) is not None), 0))
+
+
+def _head_width(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _key_width(config: Any) -> int:
+    """Of the keys of a layer, all heads together."""
+    return int((getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * _head_width(config))
+
+
+def _outputs(module: nn.Module) -> int:
+    """How many numbers the linear layers and convolutions of a module give for one position."""
+    layers = [part for part in module.modules() if not isinstance(part, nn.Embedding)]
+    return sum(own.shape[0] for part in layers for own in part.parameters(recurse=False) if own.dim() > 1)
+
+
+def _matrices(module: nn.Module) -> int:
+    """How many numbers the matrices of a module have, LoRA's apart."""
+    return sum(own.numel() for name, own in module.named_parameters() if own.dim() > 1 and MARK not in name)

@@ -1,0 +1,24 @@
+"""The peak that is measured is the peak."""
+
+import torch
+
+from stapes.doctor.measure import peak_bytes
+
+CPU = torch.device("cpu")
+
+
+def test_the_most_that_is_there_at_once():
+    kept = torch.zeros(1000)
+
+    def run() -> torch.Tensor:
+        first = torch.zeros(1000, 250)  # 1 MB
+        second = first + 1
+        del first
+        return second * kept.sum()
+
+    assert peak_bytes(run, CPU) == 2_000_000 + 2 * 4 or peak_bytes(run, CPU) == 2_000_000 + 4
+
+
+def test_what_was_there_before_does_not_count():
+    large = torch.zeros(1_000_000)
+    assert peak_bytes(lambda: large[:250].clone(), CPU) == 1000
