@@ -51,8 +51,8 @@ def test_something_wrong(stapes: Run, tiny_whisper: Path, narrow: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("toi", "toy"), "encoder.name: unknown encoder 'toi'"),
-        (("toy", "toy", "stack_mpl"), "adapter.name: unknown adapter 'stack_mpl'; did you mean 'stack_mlp'?"),
+        (("toi", "toy"), "encoder: unknown encoder 'toi'; did you mean 'toy'?"),
+        (("toy", "toy", "stack_mpl"), "adapter: unknown adapter 'stack_mpl'; did you mean 'stack_mlp'?"),
         (("toy", "toy", "owner/name"), "adapter: 'owner/name', expected a name or a section"),
         (("{name: toy", "toy"), "encoder: '{name: toy' is not YAML"),
         (("{name: toy, dims: 3}", "toy"), "encoder.dims: 'toy' has no such option; did you mean 'dim'?"),
