@@ -125,16 +125,6 @@ def test_one_can_go_on_from_it(tone_run: Path, tones: Path, tmp_path: Path):
     assert checkpoint.load(run)[0].llm.source == f"path:{folder.resolve()}/llm"
 
 
-def test_settings_of_generation_that_transformers_reads_and_does_not_write(tmp_path: Path):
-    """As Vicuna's: a temperature, and no sampling."""
-    from stapes.llms.toy import ToyLLM
-
-    llm = ToyLLM()
-    llm.model.generation_config.temperature = 0.9
-    llm.save(tmp_path / "llm")
-    assert GenerationConfig.from_pretrained(tmp_path / "llm").temperature == 0.9
-
-
 def test_a_folder_that_is_there_is_left_alone(tone_run: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
     with pytest.raises(CheckpointError, match="out: is there already, expected a new folder; choose another, or remove it"):

@@ -199,7 +199,7 @@ def damaged_collection(tmp_path_factory):
         "-q",
         "--no-deps",
         "--no-binary",
-        ":all:",
+        "pocketsphinx",
         "-d",
         folder,
         "pocketsphinx==5.1.1",
