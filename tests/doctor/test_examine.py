@@ -270,12 +270,14 @@ def test_an_answer_that_ends_otherwise_than_in_the_template():
     assert (finding.verdict, finding.found) == ("warning", "'<end>' (0), but the chat template writes '<u>' after an answer")
 
 
-def test_an_instruction_that_the_template_leaves_out():
+def test_the_prompt_is_shown_as_the_llm_reads_it():
+    """Without a system message it opens the user's."""
     llm = ToyLLM()
     llm.tokenizer.chat_template = (
         "{% for message in messages if message['role'] == 'user' %}{{ message['content'] }}{% endfor %}"
     )
-    assert only(llms.prompt(pair(llm=llm))).found.endswith("the instruction is not in it")
+    finding = only(llms.prompt(pair(llm=llm)))
+    assert (finding.verdict, finding.found) == ("ok", r"'Transcribe the speech.\n' speech ''")
 
 
 def test_examination_leaves_the_model_as_it_was():

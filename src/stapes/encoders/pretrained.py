@@ -135,11 +135,13 @@ class PretrainedEncoder(Encoder):
             The hidden state (B, T, E) of ``layer``, or the mixture.
         """
         states = [hidden]
-        for layer in layers[: self.depth]:
-            states.append(step(layer, states[-1]))
-        if self.depth == len(layers):
-            states[-1] = norm(states[-1])
-        return states[-1] if self.layer_weights is None else self.mix(states)
+        for number, layer in enumerate(layers[: self.depth], 1):
+            hidden = step(layer, hidden)
+            if number == len(layers):
+                hidden = norm(hidden)
+            if self.layer_weights is not None:
+                states.append(hidden)
+        return hidden if self.layer_weights is None else self.mix(states)
 
     def mix(self, states: Sequence[Tensor]) -> Tensor:
         """The mixture (B, T, E) of all hidden states, each (B, T, E)."""
