@@ -25,7 +25,8 @@ from stapes.errors import RecipeError
 MARK = ".lora_"  # part of the name of every LoRA tensor
 BLOCK = re.compile(r"(^|\.)\d+\.")  # in the name of whatever stands in one of the repeated blocks
 ATTENTION = re.compile(r"att(ention|n)[^.]*\.")  # self_attn, attention, linear_attn, norm_attn_norm.attn, ...
-# Modules that read the weights of linear layers in them and do not call these: LoRA there would be passed by.
+# Modules that read the weights of linear layers in them and do not call these: LoRA there would be passed by, unless an encoder
+# whose forward pass is its own says that it does (``calls_projections_of``).
 PASSED_BY = {"MultiheadAttention": r".*", "WavLMAttention": r".*", "MambaMixer": r"(dt|out)_proj"}
 Targets = Literal["auto"] | Sequence[str]
 
@@ -82,7 +83,8 @@ def find_targets(module: nn.Module, side: Literal["llm", "encoder"]) -> list[str
     Those of every attention in an LLM, or, where it has none (Mamba), all in its blocks; all in the blocks of an encoder.
     """
     linear = _linear(module)
-    kinds = {name: type(part).__name__ for name, part in module.named_modules()}
+    called: Sequence[str] = getattr(module, "calls_projections_of", ())
+    kinds = {name: type(part).__name__ for name, part in module.named_modules() if type(part).__name__ not in called}
     passed_by = [
         re.compile(rf"{re.escape(name)}\.{PASSED_BY[kind]}") for name, kind in kinds.items() if name and kind in PASSED_BY
     ]

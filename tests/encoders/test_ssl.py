@@ -100,8 +100,11 @@ def test_old_names_and_a_head_are_read_the_same(tiny_encoder: Folder, tmp_path: 
 @torch.no_grad()
 def test_lora_on_each_projection_has_an_effect(tiny_encoder: Folder, kind: str):
     audio = Audio.from_arrays(contract.sounds([0.4]))
-    plain = SSLEncoder(f"path:{tiny_encoder(kind)}")(audio).values
-    for target in ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"):
+    encoder = SSLEncoder(f"path:{tiny_encoder(kind)}")
+    plain, found = encoder(audio).values, lora.find_targets(encoder, "encoder")
+    targets = {"q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"}
+    assert set(found) == targets | ({"gru_rel_pos_linear"} if kind.startswith("wavlm") else set())
+    for target in targets:
         encoder = SSLEncoder(f"path:{tiny_encoder(kind)}")
         lora.add(encoder, rank=2, targets=[target])
         assert torch.equal(encoder.eval()(audio).values, plain)

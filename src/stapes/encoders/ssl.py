@@ -41,11 +41,13 @@ class SSLEncoder(PretrainedEncoder):
         layer: see ``PretrainedEncoder``.
 
     Attributes:
+        calls_projections_of: kinds of attention whose projections transformers passes by (see ``lora.find_targets``).
         normalise: whether each waveform is brought to zero mean and unit variance, as the checkpoint's preprocessor says.
     """
 
     prefixes = (*(f"{kind}." for kind in KINDS), "")
     unused = ("masked_spec_embed", "adapter.", "quantizer.", "project_hid.", "project_q.", "lm_head.")
+    calls_projections_of = ("WavLMAttention",)
     max_seconds = 30.0  # ours: what these models were trained on is shorter
     normalise: bool
 
