@@ -7,6 +7,7 @@ import contract
 import pytest
 import torch
 import torch.nn.functional as F
+from mutants import DropsRemainder
 from torch import Tensor, nn
 
 from stapes.adapters import ADAPTERS, Adapter
@@ -46,17 +47,6 @@ def test_fresh_adapter(config: dict[str, Any], check: Callable[[Callable[[], Ada
 
 
 # -- mutants: what has gone wrong in systems of this kind, each caught by the check that is named ----------------------
-
-
-class DropsRemainder(StackMLP):
-    """Throws away the frames that do not fill a group."""
-
-    def forward(self, frames: Padded) -> Padded:
-        whole = max(self.stride, int(frames.lengths.max()) // self.stride * self.stride)
-        return super().forward(Padded(frames.values[:, :whole], frames.lengths.clamp(max=whole)))
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        return (lengths // self.stride).clamp(min=1)
 
 
 class AttendsToPadding(Conv1dTransformer):

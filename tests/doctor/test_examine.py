@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from mutants import DeafAtTheEnd, DropsRemainder, LeavesPadding, PeaksOverTheBatch
 from torch import Tensor, nn
 
 from stapes.adapters import Adapter
@@ -79,14 +80,6 @@ def test_the_shipped_pair_is_sound_and_its_memory_as_estimated(pack: Callable[[s
 # -- broken encoders ---------------------------------------------------------------------------------------------------
 
 
-class PeaksOverTheBatch(ToyEncoder):
-    """Says that padding is safe, and normalises by the loudest frame of the batch."""
-
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        return Padded(found.values - found.values.amax((0, 1)), found.lengths).zero_padding()
-
-
 class CountsOneMore(ToyEncoder):
     def output_lengths(self, lengths: Tensor) -> Tensor:
         return super().output_lengths(lengths) + 1
@@ -98,19 +91,6 @@ class CountsOneMore(ToyEncoder):
 
 class SaysTenMilliseconds(ToyEncoder):
     seconds_per_frame = 0.01
-
-
-class DeafAtTheEnd(ToyEncoder):
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        last = torch.arange(found.values.shape[1]) >= found.lengths[:, None] - 2
-        return Padded(found.values.masked_fill(last[:, :, None], 1.0), found.lengths).zero_padding()
-
-
-class LeavesPadding(ToyEncoder):
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        return Padded(found.values.masked_fill(~found.mask[:, :, None], -0.7), found.lengths)
 
 
 class TakesAnything(ToyEncoder):
@@ -153,15 +133,6 @@ def test_an_encoder_that_says_that_padding_is_not_safe():
 
 
 # -- broken adapters ---------------------------------------------------------------------------------------------------
-
-
-class DropsRemainder(StackMLP):
-    def forward(self, frames: Padded) -> Padded:
-        whole = max(self.stride, int(frames.lengths.max()) // self.stride * self.stride)
-        return super().forward(Padded(frames.values[:, :whole], frames.lengths.clamp(max=whole)))
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        return (lengths // self.stride).clamp(min=1)
 
 
 class RoundsDown(StackMLP):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mutants import DeafAtTheEnd, LeavesPadding, PeaksOverTheBatch
 
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS, Encoder
@@ -86,14 +87,6 @@ def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, ada
 # -- mutants -----------------------------------------------------------------------------------------------------------
 
 
-class PeaksOverTheBatch(ToyEncoder):
-    """Normalises by the loudest frame of the batch, padding included, instead of the utterance's own."""
-
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        return Padded(found.values - found.values.max(), found.lengths).zero_padding()
-
-
 class DropsTheTail(ToyEncoder):
     """Leaves out the samples that do not fill a frame."""
 
@@ -120,23 +113,6 @@ class NamesTheWrongRate(ToyEncoder):
     """Gives 50 frames a second and says 25."""
 
     seconds_per_frame = 0.04
-
-
-class DeafAtTheEnd(ToyEncoder):
-    """Gives frames for the last 40 ms that no sound gets into."""
-
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        last = torch.arange(found.values.shape[1]) >= found.lengths[:, None] - 2
-        return Padded(found.values.masked_fill(last[:, :, None], 1.0), found.lengths).zero_padding()
-
-
-class LeavesPadding(ToyEncoder):
-    """Gives the log energy of silence as padding."""
-
-    def forward(self, audio: Audio) -> Padded:
-        found = super().forward(audio)
-        return Padded(found.values.masked_fill(~found.mask[:, :, None], -0.7), found.lengths)
 
 
 MUTANTS = [
