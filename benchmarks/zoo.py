@@ -1,12 +1,14 @@
 """Does every adapter learn to be heard? The same data, alignment and steps for each of them.
 
     python benchmarks/zoo.py --train FILE --dev FILE --results FILE [--adapters NAME ...] [--encoders SOURCE ...] [--seeds N]
+        [--set section.key=value ...]
 
 Each adapter is trained by `recipes/ablations/zoo.yaml`, its own options at their defaults: first it is aligned with the LLM's
 embeddings of the transcript by the matching loss, without the LLM in the loop, then LoRA on the LLM is trained with it, as
 many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its paper has it. Then
 the loss per token of 200 utterances is measured with their own audio, with another utterance's and with silence. The hour
-that is trained on and the 200 utterances are the same for all.
+that is trained on and the 200 utterances are the same for all. What the alignment minimises is measured where it ends, too,
+with the right audio and with another's: a loss that is the same with both was brought down without listening.
 
 Results are appended to a file, a line each; what stands in it is not trained again, so that a killed run goes on. At the end
 two tables are printed, as Markdown: every run, and, where every adapter was trained with every encoder, how far the loss of
@@ -30,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import stapes
 from stapes import lora, recipe
@@ -39,12 +42,14 @@ from stapes.data.loader import generator
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.evaluation.probe import losses
 from stapes.metrics.bootstrap import interval
+from stapes.model import SpeechLLM
 from stapes.training.stages import train
 from stapes.types import Padded, Utterance
 
 LONGEST_SECONDS = 20.0
 OWN_WEIGHTS = {"quantity": 1.0, "token_ctc": 0.1}  # arXiv 2409.17044, as its authors' code has them
 RESAMPLES = 2000
+BATCH = 16
 
 
 def drawn(path: str, seconds: float = float("inf"), count: int | None = None) -> list[Utterance]:
@@ -55,15 +60,18 @@ def drawn(path: str, seconds: float = float("inf"), count: int | None = None) ->
     return rows[: int(np.searchsorted(ends, seconds))][:count]
 
 
-def run(encoder: str, adapter: str, seed: int, rows: list[Utterance], dev: list[Utterance], folder: Path) -> dict[str, Any]:
-    """Train one combination and probe it."""
+def run(
+    encoder: str, adapter: str, seed: int, rows: list[Utterance], dev: list[Utterance], folder: Path, settings: Sequence[str]
+) -> dict[str, Any]:
+    """Train one combination and probe it, aligned and at the end."""
     write_manifest(folder / "train.jsonl", rows)
     own = {name: OWN_WEIGHTS[name] for name in ADAPTERS[adapter].losses}  # type: ignore[attr-defined]
-    settings = [f"encoder.weights={encoder}", f"adapter.name={adapter}", f"data.train={folder / 'train.jsonl'}"]
+    settings = [*settings, f"encoder.weights={encoder}", f"adapter.name={adapter}", f"data.train={folder / 'train.jsonl'}"]
     settings += [f"train.seed={seed}"]
     settings += [f"stages.{stage}.losses.{name}={weight}" for stage in (0, 1) for name, weight in own.items()]
     started = time.perf_counter()
-    train(recipe.load("ablations/zoo", settings), folder / "run")
+    resolved = recipe.load("ablations/zoo", settings)
+    train(resolved, folder / "run")
     seconds = time.perf_counter() - started
     model = stapes.load(folder / "run").module
     cache = FeatureCache(model.encoder)
@@ -72,6 +80,8 @@ def run(encoder: str, adapter: str, seed: int, rows: list[Utterance], dev: list[
     with torch.inference_mode():
         heard = [model.speech(Padded.from_rows([row.to(model.device)])).embeddings.lengths for row in frames]
     found = losses(model, frames, [model.task.target(row) for row in dev])
+    aligned = stapes.load(folder / "run" / f"1-{resolved.stages[0].name}").module
+    weights = resolved.stages[0].losses
     return {
         "encoder": encoder,
         "adapter": adapter,
@@ -79,8 +89,23 @@ def run(encoder: str, adapter: str, seed: int, rows: list[Utterance], dev: list[
         "parameters": lora.parameter_counts(model)["adapter"][1],
         "embeddings_per_second": round(float(sum(heard)) / sum(row.duration for row in dev), 2),
         "seconds": round(seconds),
+        "aligned_right": alignment(aligned, weights, frames, dev),
+        "aligned_other": alignment(aligned, weights, [*frames[1:], frames[0]], dev),
         **asdict(found),
     }
+
+
+def alignment(model: SpeechLLM, weights: dict[str, float], frames: list[Tensor], rows: list[Utterance]) -> float:
+    """What a stage minimises, with some frames for some utterances: its losses by their weights, each per target."""
+    answers = [model.answer(model.task.target(row)) for row in rows]
+    counts, total = model.target_counts(answers, rows), 0.0
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        padded = Padded.from_rows([each.to(model.device) for each in frames[part]])
+        with torch.inference_mode():
+            found = model(padded, answers[part], weights, rows[part])
+        total += sum(weights[name] * float(value) / counts[name] for name, value in found.items())
+    return round(total, 4)
 
 
 def per_token(found: dict[str, Any], audio: str) -> float:
@@ -91,17 +116,17 @@ def per_token(found: dict[str, Any], audio: str) -> float:
 def table(found: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each run, with the interval of the loss with the right audio."""
     lines = [
-        "| encoder | adapter | seed | parameters | embeddings/s | right audio | other audio | silence | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| encoder | adapter | seed | parameters | embeddings/s | right | other | silence | aligned: right, other | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in found:
         low, high = (end / 100 for end in interval(each["right"], each["tokens"]))
         right = f"{per_token(each, 'right'):.2f} ({low:.2f} to {high:.2f})"
         others = f"{per_token(each, 'other'):.2f} | {per_token(each, 'silence'):.2f}"
         sizes = f"{each['parameters']:,} | {each['embeddings_per_second']}"
-        lines.append(
-            f"| {each['encoder']} | {each['adapter']} | {each['seed']} | {sizes} | {right} | {others} | {each['seconds']} |"
-        )
+        aligned = f"{each['aligned_right']:.3f}, {each['aligned_other']:.3f}"
+        what = f"{each['encoder']} | {each['adapter']} | {each['seed']}"
+        lines.append(f"| {what} | {sizes} | {right} | {others} | {aligned} | {each['seconds']} |")
     return lines
 
 
@@ -140,6 +165,7 @@ def main() -> None:
     parser.add_argument("--adapters", nargs="+", default=list(ADAPTERS))
     parser.add_argument("--encoders", nargs="+", default=["pack:whisper-base"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="+", default=[], help="section.key=value of the recipe; use another --results file then")
     arguments = parser.parse_args()
     rows, dev = drawn(arguments.train, 3600 * arguments.hours), drawn(arguments.dev, count=arguments.probed)
     wanted = list(itertools.product(arguments.encoders, arguments.adapters, arguments.seeds))
@@ -149,7 +175,7 @@ def main() -> None:
     for combination in wanted:
         if combination not in {(each["encoder"], each["adapter"], each["seed"]) for each in found}:
             with tempfile.TemporaryDirectory() as folder:
-                found.append(run(*combination, rows, dev, Path(folder)))
+                found.append(run(*combination, rows, dev, Path(folder), arguments.set))
             with arguments.results.open("a") as file:
                 file.write(json.dumps(found[-1]) + "\n")
     asked = [each for each in found if (each["encoder"], each["adapter"], each["seed"]) in wanted]
