@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import stapes
 from stapes import lora, recipe
@@ -42,14 +41,13 @@ from stapes.data.loader import generator
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.evaluation.probe import losses
 from stapes.metrics.bootstrap import interval
-from stapes.model import SpeechLLM
 from stapes.training.stages import train
+from stapes.training.validation import Validation
 from stapes.types import Padded, Utterance
 
 LONGEST_SECONDS = 20.0
 OWN_WEIGHTS = {"quantity": 1.0, "token_ctc": 0.1}  # arXiv 2409.17044, as its authors' code has them
 RESAMPLES = 2000
-BATCH = 16
 
 
 def drawn(path: str, seconds: float = float("inf"), count: int | None = None) -> list[Utterance]:
@@ -76,12 +74,12 @@ def run(
     model = stapes.load(folder / "run").module
     cache = FeatureCache(model.encoder)
     fill(cache, dev, progress=False)
-    frames = [cache.get(row) for row in dev]
+    frames = [cache.get(row).to(model.device) for row in dev]
     with torch.inference_mode():
-        heard = [model.speech(Padded.from_rows([row.to(model.device)])).embeddings.lengths for row in frames]
+        heard = [model.speech(Padded.from_rows([row])).embeddings.lengths for row in frames]
     found = losses(model, frames, [model.task.target(row) for row in dev])
     aligned = stapes.load(folder / "run" / f"1-{resolved.stages[0].name}").module
-    weights = resolved.stages[0].losses
+    held_out, stage = Validation(dev), resolved.stages[0]
     return {
         "encoder": encoder,
         "adapter": adapter,
@@ -89,23 +87,10 @@ def run(
         "parameters": lora.parameter_counts(model)["adapter"][1],
         "embeddings_per_second": round(float(sum(heard)) / sum(row.duration for row in dev), 2),
         "seconds": round(seconds),
-        "aligned_right": alignment(aligned, weights, frames, dev),
-        "aligned_other": alignment(aligned, weights, [*frames[1:], frames[0]], dev),
+        "aligned_right": round(held_out.loss(aligned, stage, frames), 4),
+        "aligned_other": round(held_out.loss(aligned, stage, [*frames[1:], frames[0]]), 4),
         **asdict(found),
     }
-
-
-def alignment(model: SpeechLLM, weights: dict[str, float], frames: list[Tensor], rows: list[Utterance]) -> float:
-    """What a stage minimises, with some frames for some utterances: its losses by their weights, each per target."""
-    answers = [model.answer(model.task.target(row)) for row in rows]
-    counts, total = model.target_counts(answers, rows), 0.0
-    for start in range(0, len(rows), BATCH):
-        part = slice(start, start + BATCH)
-        padded = Padded.from_rows([each.to(model.device) for each in frames[part]])
-        with torch.inference_mode():
-            found = model(padded, answers[part], weights, rows[part])
-        total += sum(weights[name] * float(value) / counts[name] for name, value in found.items())
-    return round(total, 4)
 
 
 def per_token(found: dict[str, Any], audio: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -25,19 +26,15 @@ WORDS = "and what was said is written here with as many words as one would say i
 
 def training(pair: Pair) -> Iterator[Finding]:
     """Losses are numbers, and everything that is trained gets a gradient, and nothing else does."""
-    model, (stage,) = pair.model, pair.recipe.resolved_stages
-    start = {name: tensor.clone() for name, tensor in checkpoint.trained_state(model).items()}
-    lora.set_trainable(model, stage.trainable)
-    optimizer = optim.optimizer(model, stage)
+    model = pair.model
     sounds = [pair.cut(each, start=each) for each in (1.0, 1.7)]
     with torch.no_grad():
         frames = model.encode(pair.audio(*sounds))
     answers = [model.answer("what was said"), model.answer("and something else")]
     learnt: set[str] = set()
     losses: list[float] = []
-    model.train()
-    model.encoder.eval()
-    try:
+    with _in_training(pair) as (stage, optimizer):
+        trained = {name for name, own in model.named_parameters() if own.requires_grad}
         for _ in range(STEPS):
             loss = _loss(model, frames, answers, stage)
             loss.backward()
@@ -45,11 +42,6 @@ def training(pair: Pair) -> Iterator[Finding]:
             learnt |= {name for name, own in model.named_parameters() if own.grad is not None and bool(own.grad.any())}
             optimizer.step()
             optimizer.zero_grad()
-    finally:
-        model.eval()
-        trained = {name for name, own in model.named_parameters() if own.requires_grad}
-        lora.set_trainable(model, ())
-        checkpoint.load_trained(model, start, "doctor")
     told = f"losses {', '.join(f'{loss:.3f}' for loss in losses)}"
     deaf, leaking = sorted(trained - learnt), sorted(learnt - trained)
     if not all(map(math.isfinite, losses)):
@@ -65,31 +57,22 @@ def training(pair: Pair) -> Iterator[Finding]:
 
 def training_memory(pair: Pair) -> Iterator[Finding]:
     """The peak of a step, against ``footprint.training``."""
-    model, (stage,) = pair.model, pair.recipe.resolved_stages
-    start = {name: tensor.clone() for name, tensor in checkpoint.trained_state(model).items()}
-    lora.set_trainable(model, stage.trainable)
-    optimizer = optim.optimizer(model, stage)
+    model = pair.model
     sounds = [pair.cut(SECONDS, start=7.0 * number) for number in range(UTTERANCES)]
     with torch.no_grad():
         frames = model.encode(pair.audio(*sounds))
     answer = model.answer(WORDS * 10)
     answers = [answer[: round(SECONDS * footprint.TOKENS_PER_SECOND)]] * UTTERANCES
+    with _in_training(pair) as (stage, optimizer):
 
-    def step() -> None:
-        _loss(model, frames, answers, stage).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        def step() -> None:
+            _loss(model, frames, answers, stage).backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
-    model.train()
-    model.encoder.eval()
-    try:
         step()  # Adam's moments are there from now on
         moments = sum(value.nbytes for state in optimizer.state.values() for value in state.values() if value.dim())
         peak = peak_bytes(step, model.device)
-    finally:
-        model.eval()
-        lora.set_trainable(model, ())
-        checkpoint.load_trained(model, start, "doctor")
     needed = footprint.training(sizes.outline(pair.recipe), pair.recipe, stage, plain_attention=model.device.type == "cpu")
     measured = None if peak is None else peak + moments
     yield _compared("memory of a step", needed.weights, needed.total - needed.weights, measured)
@@ -111,6 +94,22 @@ def decoding(pair: Pair) -> Iterator[Finding]:
     yield Finding("decoding", "ok", f"{told}; " + (f"one begins {text[:30]!r}" if text else "all of them empty"))
     needed = footprint.inference(sizes.outline(pair.recipe), pair.recipe, batch_seconds=batch_seconds)
     yield _compared("memory of decoding", needed.weights, needed.activations, peak)
+
+
+@contextlib.contextmanager
+def _in_training(pair: Pair) -> Iterator[tuple[Stage, torch.optim.Optimizer]]:
+    """The pair as its stage trains it, while the context lasts; afterwards it is what it was."""
+    model, (stage,) = pair.model, pair.recipe.resolved_stages
+    start = {name: tensor.clone() for name, tensor in checkpoint.trained_state(model).items()}
+    lora.set_trainable(model, stage.trainable)
+    model.train()
+    model.encoder.eval()
+    try:
+        yield stage, optim.optimizer(model, stage)
+    finally:
+        model.eval()
+        lora.set_trainable(model, ())
+        checkpoint.load_trained(model, start, "doctor")
 
 
 def _loss(model: SpeechLLM, frames: object, answers: list[list[int]], stage: Stage) -> torch.Tensor:

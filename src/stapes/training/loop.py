@@ -132,7 +132,7 @@ class Loop:
         self.schedule.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(self._moving())
+            self.average.update(checkpoint.trained_state(self.model))
         per_target: dict[str, float] = {
             name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()
         }

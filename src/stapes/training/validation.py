@@ -88,11 +88,11 @@ class Validation:
                     "loss_silence": listening.silence,
                 }
         if self.criterion(stage) == "loss":
-            scores["loss"] = self._loss(model, stage, frames)
+            scores["loss"] = self.loss(model, stage, frames)
         return scores
 
-    def _loss(self, model: SpeechLLM, stage: Stage, frames: list[torch.Tensor]) -> float:
-        """The weighted losses of a stage, each per target of all utterances."""
+    def loss(self, model: SpeechLLM, stage: Stage, frames: list[torch.Tensor]) -> float:
+        """The weighted losses of a stage, each per target of all utterances, whose frames (T, E) these are."""
         answers = [model.answer(model.task.target(row)) for row in self.utterances]
         counts, total = model.target_counts(answers, self.utterances), 0.0
         for batch in batches([row.duration for row in self.utterances], BATCH_SECONDS):
