@@ -46,7 +46,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[annotate,dev]"
 	@touch $(VENV)/.runtime $@
 
 # `pip` is the last file that `venv` makes.
