@@ -11,7 +11,8 @@ traceback and exits with status 2. A mistake of ours is an ``AssertionError`` or
       CheckpointError     a run folder that does not fit the model
       WeightsError        pretrained weights that cannot be had or are not the expected ones
       TrainingError       a training that cannot go on (a loss that is not a number)
-      MissingDependency   an optional package that is not installed
+      AnnotationError     an annotator that cannot be asked
+      MissingDependency   an optional package or program that is not installed
 """
 
 
@@ -63,8 +64,19 @@ class TrainingError(StapesError):
     """Training cannot go on."""
 
 
-class MissingDependency(StapesError):
-    """An optional package is needed and not installed."""
+class AnnotationError(StapesError):
+    """An annotator cannot be reached, or answers nothing that can be used."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(feature, "an optional package is missing", fix=f"run `pip install 'stapes[{extra}]'`")
+
+class MissingDependency(StapesError):
+    """An optional package is needed and not installed.
+
+    Args:
+        feature: what needs it.
+        extra: the extra of this package that brings it.
+        install: the command that installs it, where it is not Python's.
+    """
+
+    def __init__(self, feature: str, extra: str = "", *, install: str = "") -> None:
+        command = install or f"pip install 'stapes[{extra}]'"
+        super().__init__(feature, "an optional package is missing", fix=f"run `{command}`")

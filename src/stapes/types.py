@@ -122,6 +122,7 @@ class Utterance:
         speaker, language, raw_text, sentiment, kind: as in the manifest; None where unknown.
         entities, raw_entities: spans of ``text`` and of ``raw_text``; None where the corpus has no such labels.
         translations: language code -> text.
+        synthetic: whether the sound was made by a speech synthesiser; a score that rests on it has to say so.
         source: "file:line" of the manifest, for error messages.
     """
 
@@ -138,6 +139,7 @@ class Utterance:
     translations: dict[str, str] = field(default_factory=dict)
     sentiment: str | None = None
     kind: str | None = None
+    synthetic: bool = False
     source: str = ""
 
 

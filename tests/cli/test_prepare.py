@@ -1,5 +1,6 @@
 """`stapes prepare` as a user types it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,26 @@ def test_underscores_in_a_corpus_name(tmp_path):
         (["--hold-out", "dev=2.5"], "--hold-out: 'dev=2.5', expected a number of utterances, or a share between 0 and 1"),
         (["--hold-out-by", "speakers"], "--hold-out-by: 'speakers'; did you mean 'speaker'?"),
         (["--rename", "train"], "--rename: 'train', expected NAME=VALUE"),
+        (["--voices", "flite:slt"], "--voices: given with 'folder', expected spoken-text, which alone is said by voices"),
+        (["--jobs", "2"], "--jobs: given with 'folder', expected spoken-text, which alone is said by voices"),
     ],
 )
 def test_options_that_are_wrong(recordings, tmp_path, options, message):
     error = run("folder", recordings, tmp_path / "my", *options).exception
     assert isinstance(error, RecipeError)
     assert str(error) == message
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng not installed")
+def test_text_is_spoken_by_the_voices_that_are_named(tmp_path):
+    (tmp_path / "dev.jsonl").write_text('{"id": "a", "text": "good morning"}\n')
+    options = ["--voices", "espeak-ng:en-us, espeak-ng:en-gb", "--voices-per-text", "2", "--jobs", "1"]
+    result = run("spoken_text", tmp_path / "dev.jsonl", tmp_path / "my", *options)
+    assert result.exit_code == 0, result.output
+    assert "dev.jsonl: 2 utterances" in result.stdout
+    found = read_manifest(tmp_path / "my/dev.jsonl")
+    assert {utterance.speaker for utterance in found} == {"espeak-ng:en-us", "espeak-ng:en-gb"}
+    assert all(utterance.synthetic for utterance in found)
 
 
 def test_help_names_every_corpus_and_shows_examples():

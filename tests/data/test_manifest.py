@@ -26,6 +26,7 @@ FULL = Utterance(
     translations={"de": "angela merkel sagte ja"},
     sentiment="Neutral",
     kind="speech",
+    synthetic=True,
 )
 
 
@@ -74,6 +75,7 @@ BAD_LINES = {
         "'text': ' ', expected the transcript; for sound without speech say \"kind\": \"non-speech\"",
     ),
     "words in noise": (line(kind="non-speech"), "'text': 'hello world', expected no words where kind is 'non-speech'"),
+    "synthetic as text": (line(synthetic="yes"), "'synthetic': 'yes', expected true or false"),
     "unknown kind": (line(kind="noise"), "'kind': 'noise', expected 'speech' or 'non-speech'"),
     "missing sound": (
         line(audio="b.wav"),
@@ -182,6 +184,15 @@ def test_written_is_read(tmp_path):
     assert [replace(found, source="") for found in read_manifest(tmp_path / "m.jsonl")] == [full, plain]
 
 
+def test_synthetic_is_written_only_where_it_is_true(tmp_path):
+    """Manifests from before there was such a key keep their digest."""
+    utterances = [Utterance("a", tmp_path / "a.wav", "x", 1.0), Utterance("b", tmp_path / "a.wav", "x", 1.0, synthetic=True)]
+    write_manifest(tmp_path / "m.jsonl", utterances)
+    written = [json.loads(text) for text in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert [found.get("synthetic", "left out") for found in written] == ["left out", True]
+    assert [found.synthetic for found in read_manifest(tmp_path / "m.jsonl", check_audio=False)] == [False, True]
+
+
 def test_sound_below_the_manifest_is_relative_and_other_sound_absolute(tmp_path):
     inside, outside = tmp_path / "data/clips/a.wav", tmp_path / "elsewhere/b.wav"
     utterances = [Utterance("a", inside, "x", 1.0), Utterance("b", outside, "x", 1.0)]
@@ -208,7 +219,7 @@ def test_digest_is_of_the_data_and_not_of_its_place_or_order():
     digest = data_digest([FULL, other])
     assert digest == data_digest([other, replace(FULL, audio=Path("/moved/a.flac"), source="m.jsonl:1", duration=2.2501)])
     changes = [{"id": "c"}, {"text": "y"}, {"duration": 2.3}, {"start": 0.6}, {"entities": ()}, {"entities": None}]
-    changes += [{"translations": {}}, {"sentiment": None}, {"raw_text": None}]
+    changes += [{"translations": {}}, {"sentiment": None}, {"raw_text": None}, {"synthetic": False}]
     digests = {data_digest([replace(FULL, **change), other]) for change in changes}
     assert len(digests | {digest}) == len(changes) + 1
     assert data_digest([other]) != digest

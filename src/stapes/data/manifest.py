@@ -4,7 +4,8 @@
 
 ``audio`` is relative to the manifest's folder, or absolute; ``duration`` and ``start`` are in seconds; ``entities`` are
 character offsets into ``text`` (``raw_entities`` into ``raw_text``); ``text`` is the transcript as the corpus wrote it
-(normalising it is the task's business) and is empty only where ``kind`` is ``non-speech``.
+(normalising it is the task's business) and is empty only where ``kind`` is ``non-speech``; ``synthetic`` is true where the
+sound was made by a synthesiser, and is left out where it was not.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -28,6 +31,7 @@ NON_SPEECH = "non-speech"
 SHOWN_LINES = 5
 
 _Name = Annotated[str, Field(min_length=1)]
+Line = TypeVar("Line", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -43,13 +47,13 @@ class EntityLine(_Strict):
     text: str
 
 
-class UtteranceLine(_Strict):
-    """The keys of a manifest line; the order here is the order in which they are written."""
+class TextLine(_Strict):
+    """The keys of a manifest line; the order here is the order in which they are written. Sound may be missing."""
 
     id: _Name
-    audio: _Name
+    audio: str | None = None
     text: str | None = None
-    duration: Annotated[float, Field(gt=0)]
+    duration: float | None = None
     start: Annotated[float, Field(ge=0)] = 0.0
     speaker: str | None = None
     language: str | None = None
@@ -59,6 +63,14 @@ class UtteranceLine(_Strict):
     translations: dict[str, str] | None = None
     sentiment: str | None = None
     kind: Literal["speech", "non-speech"] | None = None
+    synthetic: bool | None = None
+
+
+class UtteranceLine(TextLine):
+    """A manifest line that has its sound."""
+
+    audio: _Name
+    duration: Annotated[float, Field(gt=0)]
 
 
 class _LineError(Exception):
@@ -82,7 +94,23 @@ def read_manifest(path: str | Path, check_audio: bool = True) -> list[Utterance]
     Raises:
         DataError: the first bad line with its key, what was found and what was expected, and how many more are bad.
     """
-    path = Path(path)
+    return _read(Path(path), UtteranceLine, check_audio)
+
+
+def read_texts(path: str | Path) -> list[Utterance]:
+    """Read texts and labels that have no sound yet: a manifest in which ``audio`` and ``duration`` may be missing.
+
+    Returns:
+        The utterances in the file's order, without sound, start or duration, whatever the lines say of them.
+
+    Raises:
+        DataError: as in ``read_manifest``.
+    """
+    found = _read(Path(path), TextLine, check_audio=False)
+    return [replace(utterance, audio=Path(), start=0.0, duration=0.0) for utterance in found]
+
+
+def _read(path: Path, keys: type[TextLine], check_audio: bool) -> list[Utterance]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise DataError(path, found, "a manifest (JSONL)", "`stapes prepare` writes one")
@@ -95,7 +123,7 @@ def read_manifest(path: str | Path, check_audio: bool = True) -> list[Utterance]
             if not line.strip():
                 continue
             try:
-                utterance = _utterance(_parse(line), path.parent, check_audio, f"{path}:{number}")
+                utterance = _utterance(_parse(line, keys), path.parent, check_audio, f"{path}:{number}")
                 if utterance.id in first_seen:
                     raise _LineError(
                         "id", f"{utterance.id!r} again", "ids to be unique", f"line {first_seen[utterance.id]} has it"
@@ -125,19 +153,22 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write JSON objects, one a line, through a temporary file that takes the name of ``path`` at the end."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write JSON objects, one a line, in one step."""
+    with replacing(path) as file:
+        for row in rows:
+            file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside ``path`` that takes its name when all is written, and is gone if it was not."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        # mkstemp makes a private file; a manifest gets the permissions of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -151,6 +182,7 @@ def as_line(utterance: Utterance, folder: Path) -> dict[str, Any]:
         "entities": _entity_lines(utterance.entities),
         "raw_entities": _entity_lines(utterance.raw_entities),
         "translations": utterance.translations or None,
+        "synthetic": utterance.synthetic or None,
     }
     return {key: value for key, value in values.items() if value is not None}
 
@@ -176,9 +208,21 @@ def _entity_lines(entities: Sequence[Entity] | None) -> list[dict[str, Any]] | N
     return [{"label": found.label, "start": found.start, "end": found.end, "text": found.phrase} for found in entities]
 
 
-def _parse(line: bytes) -> UtteranceLine:
+def parse_line(path: Path, number: int, line: bytes, schema: type[Line]) -> Line:
+    """One line of another JSONL file than a manifest, with complaints in the same words.
+
+    Raises:
+        DataError: the line is not JSON or not as ``schema`` has it; the message names file, line and key.
+    """
     try:
-        return UtteranceLine.model_validate_json(line.strip())
+        return _parse(line, schema)
+    except _LineError as problem:
+        raise _complaint(path, [(number, problem)]) from None
+
+
+def _parse(line: bytes, schema: type[Line]) -> Line:
+    try:
+        return schema.model_validate_json(line.strip())
     except ValidationError as error:
         raise _explain(error.errors(include_url=False)[0]) from None
 
@@ -216,13 +260,14 @@ EXPECTED = {
     "finite_number": "a finite number",
     "int_type": "an integer",
     "int_from_float": "an integer",
+    "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "an object of strings",
     "model_type": "an object with label, start, end and text",
 }
 
 
-def _utterance(line: UtteranceLine, folder: Path, check_audio: bool, source: str) -> Utterance:
+def _utterance(line: TextLine, folder: Path, check_audio: bool, source: str) -> Utterance:
     """Check what concerns several keys at once, and turn a line into an utterance."""
     text = line.text or ""
     if line.kind == NON_SPEECH and text:
@@ -230,7 +275,7 @@ def _utterance(line: UtteranceLine, folder: Path, check_audio: bool, source: str
     if line.kind != NON_SPEECH and not text.strip():
         found = "missing" if line.text is None else _short(text)
         raise _LineError("text", found, "the transcript", f'for sound without speech say "kind": "{NON_SPEECH}"')
-    audio = folder / line.audio
+    audio = folder / (line.audio or "")
     if check_audio and not audio.is_file():
         raise _LineError(
             "audio", _short(line.audio), f"a file; there is no {audio}", "paths are relative to the manifest's folder"
@@ -239,9 +284,11 @@ def _utterance(line: UtteranceLine, folder: Path, check_audio: bool, source: str
     values |= {
         "audio": audio,
         "text": text,
+        "duration": line.duration or 0.0,
         "entities": _entities("entities", line.entities, "text", text),
         "raw_entities": _entities("raw_entities", line.raw_entities, "raw_text", line.raw_text or ""),
         "translations": line.translations or {},
+        "synthetic": line.synthetic or False,
     }
     return Utterance(**values, source=source)
 

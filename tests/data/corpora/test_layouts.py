@@ -2,35 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from corpus_trees import run, sound, text
 
 from stapes.data.corpora import CORPORA
 from stapes.data.corpora.base import Row
-from stapes.data.corpora.prepare import Prepared, prepare
-from stapes.data.manifest import read_manifest
 from stapes.errors import DataError, RecipeError
-from stapes.types import Entity, Utterance
-
-
-def sound(path: Path, seconds: float = 0.5, rate: int = 16_000) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, 0.1 * np.sin(np.arange(int(seconds * rate)) / 20), rate, format=path.suffix[1:].upper())
-    return path
-
-
-def text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
-
-
-def run(corpus: str, source: Path, **options) -> tuple[dict[str, list[Utterance]], Prepared]:
-    """Prepare beside the source, and read back what was written."""
-    destination = source.parent / "prepared"
-    written = prepare(corpus, source, destination, **options)
-    return {path.stem: read_manifest(path) for path in destination.glob("*.jsonl") if path.stem != "dropped"}, written
+from stapes.types import Entity
 
 
 def slue(folder: Path) -> Path:
@@ -60,6 +38,30 @@ def test_slue_voxpopuli(tmp_path):
     assert (second.speaker, second.raw_entities, second.duration) == ("28113", (Entity("LOC", 9, 15, "Europe"),), 0.75)
     assert splits["dev"][0].entities == ()
     assert [(row.utterance.id, row.problem) for row in written.dropped] == [("t_1", "no text")]
+
+
+def test_slue_voxpopuli_with_the_labels_of_the_test_set(tmp_path):
+    source = slue(tmp_path / "slue-voxpopuli")
+    text(
+        source / "slue-voxpopuli_test.tsv",
+        "id\traw_text\tnormalized_text\tspeaker_id\tsplit\traw_ner\tnormalized_ner\n"
+        "t_1\tThe EU.\tthe eu.\t7\ttest\t[['GPE', 4, 2]]\t[['GPE', 4, 2]]\n",
+    )
+    splits, written = run("slue-voxpopuli", source)
+    (found,) = splits["test"]
+    assert (found.text, found.entities, found.duration) == ("the eu.", (Entity("GPE", 4, 6, "eu"),), 1.0)
+    assert not written.dropped
+
+
+def test_slue_voxpopuli_table_without_what_is_needed(tmp_path):
+    source = slue(tmp_path / "slue-voxpopuli")
+    table = source / "slue-voxpopuli_dev.tsv"
+    table.write_text(table.read_text() + "d_2\tNone\n")
+    with pytest.raises(DataError, match=r"dev.tsv:3: more or fewer fields than columns, expected 7 fields"):
+        run("slue-voxpopuli", source)
+    table.write_text(table.read_text().replace("normalized_text", "text"))
+    with pytest.raises(DataError, match=r"dev.tsv: columns id, raw_text, text, .* expected normalized_text among them"):
+        run("slue-voxpopuli", source)
 
 
 def test_slue_voxpopuli_converted_to_wav(tmp_path):

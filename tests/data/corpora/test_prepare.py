@@ -74,13 +74,36 @@ def test_hold_out_by_speaker_needs_speakers():
 
 
 def test_groups_are_what_they_are_called():
-    utterance = Utterance("a_b_c", Path("x/y.wav"), "", 1.0, speaker="mary")
+    utterance = Utterance("en-b-c_d", Path("x/y.wav"), "", 1.0, speaker="mary", language="en")
     assert {name: group(utterance) for name, group in GROUPS.items()} == {
-        "session": "a",
+        "session": "en-b-c",
+        "prompt": "b-c_d",
         "speaker": "mary",
         "folder": "x",
-        "utterance": "a_b_c",
+        "utterance": "en-b-c_d",
     }
+
+
+@pytest.mark.parametrize(("name", "language"), [("fr-a", "en"), ("a", "en"), ("en-a", None)])
+def test_hold_out_by_prompt_needs_a_language_in_front(name, language):
+    utterances = [Utterance(name, Path("a.wav"), "x", 1.0, language=language)]
+    with pytest.raises(DataError, match=rf"{name}: (language en|no language), expected an id that begins with its language"):
+        hold_out(utterances, 1, GROUPS["prompt"])
+
+
+def test_a_prompt_is_held_out_in_all_its_languages(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16_000)
+    lines = [
+        {"id": f"{language}-p{number}", "audio": "a.wav", "text": "x", "duration": 0.1, "language": language}
+        for language in ("en", "es", "fr")
+        for number in range(20)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line | {"translations": {"de": "y"}}) for line in lines))
+    written = prepare("jsonl", tmp_path / "train.jsonl", tmp_path / "out", held={"dev": 0.1}, held_by="prompt")
+    assert {name: len(found) for name, found in written.splits.items()} == {"train": 54, "dev": 6}
+    prompts = {name: {utterance.id[3:] for utterance in found} for name, found in written.splits.items()}
+    assert prompts["train"].isdisjoint(prompts["dev"])
+    assert written.splits["dev"][0].translations == {"de": "y"}
 
 
 def test_held_splits_are_written_and_apart(recordings, tmp_path):

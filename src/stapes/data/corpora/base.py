@@ -51,6 +51,15 @@ def audio_named(stem: Path, suffix: str) -> Path:
     return next((path for path in others if path.is_file()), official)
 
 
+def language_code(tag: str) -> str:
+    """The language of a corpus's tag: zh-CN, cmn_hans_cn -> zh; sv-SE, sv_se -> sv; es_419 -> es.
+
+    It is ISO 639-1 where that has the language. Regions and scripts are dropped: that is ours, so that corpora can be mixed.
+    """
+    code = tag.replace("_", "-").split("-")[0].lower()
+    return "zh" if code == "cmn" else code
+
+
 def read_text(path: Path) -> str:
     """The content of a text file of a corpus; raises DataError unless it is UTF-8."""
     try:

@@ -12,8 +12,21 @@ from stapes.types import Utterance
 
 
 def session(utterance: Utterance) -> str:
-    """The id up to its first ``_``: in SLUE-VoxPopuli, a sitting of the parliament."""
+    """The id up to its first ``_``: a sitting of the parliament in SLUE-VoxPopuli, a talk in MuST-C, a sentence in FLEURS."""
     return utterance.id.split("_", 1)[0]
+
+
+def prompt(utterance: Utterance) -> str:
+    """The id after the language that it begins with (``activated`` of ``en-activated``): what was read in several languages.
+
+    Raises:
+        DataError: the id does not begin with the utterance's language.
+    """
+    language, _, name = utterance.id.partition("-")
+    if not name or language != utterance.language:
+        found = f"language {utterance.language}" if utterance.language else "no language"
+        raise DataError(utterance.id, found, "an id that begins with its language, such as en-NAME", "hold out by session")
+    return name
 
 
 def speaker(utterance: Utterance) -> str:
@@ -35,6 +48,7 @@ def each(utterance: Utterance) -> str:
 
 GROUPS: Mapping[str, Callable[[Utterance], str]] = {
     "session": session,
+    "prompt": prompt,
     "speaker": speaker,
     "folder": folder,
     "utterance": each,

@@ -16,12 +16,19 @@ from stapes.data.corpora import CORPORA
 from stapes.data.corpora.base import UNMEASURED, Row
 from stapes.data.corpora.hold_out import GROUPS, hold_out
 from stapes.data.corpora.jsonl import DROPPED_NAME
+from stapes.data.corpora.spoken_text import Speaking, speak
 from stapes.data.manifest import NON_SPEECH, write_lines, write_manifest
 from stapes.errors import AudioError, DataError
 from stapes.registry import nearest
 from stapes.types import Utterance
 
-OWN_DATA = ("folder", "csv", "noise")
+HELD_BY = {"folder": "utterance", "csv": "utterance", "noise": "utterance", "covost2": "speaker"}
+"""What stays together when a part of a corpus is held out and nothing is said; ``session`` in the others."""
+
+
+SPOKEN_TEXT = "spoken-text"
+
+Watch = Callable[[list[Row], str], Iterable[Row]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ def prepare(
     held_from: str | None = None,
     held_by: str | None = None,
     copy: bool = False,
-    watch: Callable[[list[Row]], Iterable[Row]] = iter,
+    speaking: Speaking | None = None,
+    watch: Watch = lambda rows, _: rows,
 ) -> Prepared:
     """Write ``<destination>/<split>.jsonl`` for every split of a corpus.
 
@@ -63,25 +71,28 @@ def prepare(
         rename: split -> the name to give it.
         held: new split -> how many utterances (below 1: which share) to take out of ``held_from``.
         held_from: the split, by its new name; ``train``, or the only one, if not given.
-        held_by: what stays together: a name of ``GROUPS``; ``utterance`` for a folder or table of one's own and ``session``
-            for the other corpora, if not given.
+        held_by: what stays together: a name of ``GROUPS``; that of ``HELD_BY``, if not given.
         copy: copy the sound to ``<destination>/audio`` instead of naming it where it is.
-        watch: wraps the iteration over all rows (a progress bar).
+        speaking: how ``spoken-text`` becomes sound, which goes to ``<destination>/audio``.
+        watch: wraps the iteration over all rows (a progress bar), and is told what is done with them.
 
     Returns:
         What was written and what was dropped.
 
     Raises:
-        RecipeError: the corpus is unknown.
+        RecipeError: the corpus or a voice is unknown.
+        MissingDependency: the program of a voice is not installed.
         DataError: the source is not this corpus, nothing in it can be used, or the hold-out cannot be made.
     """
     rows = list(CORPORA[corpus](source))
+    if corpus == SPOKEN_TEXT:
+        rows = speak(rows, destination / "audio", speaking or Speaking(), watch)
     usable, dropped = _measure(rows, watch)
     if not usable:
         reasons = ", ".join(f"{count} {reason}" for reason, count in Prepared({}, dropped).reasons.most_common())
         raise DataError(source, f"none of {len(rows)} utterances can be used ({reasons})")
     splits = _rename(usable, rename or {})
-    group = GROUPS[held_by or ("utterance" if corpus in OWN_DATA else "session")]
+    group = GROUPS[held_by or HELD_BY.get(corpus, "session")]
     for name, amount in (held or {}).items():
         origin = _origin(splits, held_from, name)
         splits[origin], splits[name] = hold_out(splits[origin], amount, group)
@@ -94,13 +105,13 @@ def prepare(
     return Prepared(splits, dropped)
 
 
-def _measure(rows: list[Row], watch: Callable[[list[Row]], Iterable[Row]]) -> tuple[dict[str, list[Utterance]], list[Row]]:
+def _measure(rows: list[Row], watch: Watch) -> tuple[dict[str, list[Utterance]], list[Row]]:
     """Look at every sound file; give the usable utterances by split, and the rest with the reasons."""
     usable: dict[str, list[Utterance]] = defaultdict(list)
     dropped: list[Row] = []
     seen: set[tuple[str, str]] = set()
     seconds_of = lru_cache(maxsize=16)(duration_seconds)  # utterances of one long recording follow each other
-    for row in watch(rows):
+    for row in watch(rows, "reading sound files"):
         utterance, problem = row.utterance, row.problem or _problem(row.utterance)
         if not problem and (row.split, utterance.id) in seen:
             problem = "id used twice"
@@ -172,6 +183,8 @@ def _check_names(splits: Mapping[str, list[Utterance]]) -> None:
 def _copy(utterance: Utterance, source: Path, folder: Path) -> Utterance:
     """Copy a sound file under ``folder`` by its path in the source; what lies elsewhere is told apart by its folder's hash."""
     audio, root = utterance.audio.resolve(), (source if source.is_dir() else source.parent).resolve()
+    if audio.is_relative_to(folder.resolve()):
+        return utterance
     if audio.is_relative_to(root):
         place = folder / audio.relative_to(root)
     else:
