@@ -26,7 +26,7 @@ def test_a_combined_tag_stays_what_it_is():
 
 
 def test_sentiments():
-    written = ["Negative", "Neutral", "Positive", "mixed", "Mixed", "Disagreement", "positive"]
+    written = ["Negative", "Neutral", "Positive", "mixed", "<mixed>", "Disagreement", "positive"]
     assert [tags.sentiment(label) for label in written] == ["Negative", "Neutral", "Positive", *["Neutral"] * 3, "Positive"]
 
 

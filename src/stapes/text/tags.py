@@ -16,6 +16,7 @@ COMBINED: dict[str, tuple[str, ...]] = {
     "WHEN": ("DATE", "TIME"),
 }
 DISCARDED = ("FAC", "EVENT", "WORK_OF_ART", "PRODUCT", "LANGUAGE")
+RAW = (*(raw for raws in COMBINED.values() for raw in raws), *DISCARDED)
 SENTIMENTS = ("Negative", "Neutral", "Positive")
 NEUTRAL_TOO = ("mixed", "disagreement")
 
@@ -43,6 +44,7 @@ def sentiment(label: str, where: object = "sentiment") -> str:
     Raises:
         DataError: not a label of SLUE; ``where`` says in which line.
     """
-    if label.lower() not in _SENTIMENT_OF:
+    name = label.lower().strip("<>")  # the tables write <mixed>
+    if name not in _SENTIMENT_OF:
         raise DataError(where, f"sentiment {label!r}", "a label of SLUE", f"known: {', '.join([*SENTIMENTS, *NEUTRAL_TOO])}")
-    return _SENTIMENT_OF[label.lower()]
+    return _SENTIMENT_OF[name]
