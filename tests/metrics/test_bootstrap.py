@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stapes.errors import DataError, RecipeError
-from stapes.metrics.bootstrap import interval
+from stapes.metrics.bootstrap import interval, interval_of, percentiles, ratio, resampled_sums
 
 
 def utterances(count: int, seed: int, rate: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +83,46 @@ def test_bad_options_are_named():
         interval([1], [2], confidence=95)
     with pytest.raises(RecipeError, match="resamples: 0"):
         interval([1], [2], resamples=0)
+
+
+# -- any function of sums ------------------------------------------------------------------------------------------------
+
+
+def test_a_ratio_of_sums_is_one_such_function():
+    errors, words = utterances(80, seed=4)
+    assert interval_of(ratio, np.stack([errors, words], axis=1), seed=3) == interval(errors, words, seed=3)
+    assert np.isnan(ratio(np.array([[1.0, 0.0], [1.0, 4.0]]))).tolist() == [True, False]
+
+
+def test_another_function_agrees_with_plain_redrawing_of_indices():
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 9, (150, 3))
+
+    def geometric_mean(sums: np.ndarray) -> np.ndarray:
+        return np.exp(np.log(sums).mean(axis=1))
+
+    drawn = [counts[random.integers(0, 150, 150)].sum(axis=0) for _ in range(10_000)]
+    expected = np.percentile(geometric_mean(np.array(drawn)), [2.5, 97.5])
+    assert interval_of(geometric_mean, counts, resamples=10_000) == pytest.approx(expected, rel=0.01)
+
+
+def test_sums_are_of_as_many_utterances_as_there_are():
+    sums = resampled_sums([[1, 2], [1, 3], [1, 2]], resamples=50)
+    assert (sums[:, 0] == 3).all()
+    assert set(sums[:, 1]) <= {6, 7, 8, 9}
+    assert len(set(sums[:, 1])) > 1
+    assert (resampled_sums([[1, 2], [1, 3]], seed=(0, 1)) != resampled_sums([[1, 2], [1, 3]], seed=(0, 2))).any()
+
+
+def test_resamples_without_a_score_are_left_out():
+    assert percentiles(np.array([np.nan, 1.0, 3.0, np.nan]), confidence=0.5) == (1.5, 2.5)
+    with pytest.raises(DataError, match="no resample has a denominator above zero"):
+        percentiles(np.array([np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"), [([], r"shape \(0,\)"), ([1, 2], r"shape \(2,\)"), ([[1.0, np.inf]], "not finite")]
+)
+def test_counts_that_are_no_table_are_named(counts, message):
+    with pytest.raises(DataError, match=message):
+        resampled_sums(counts)

@@ -1,14 +1,15 @@
 import importlib.metadata
 import random
+from statistics import fmean
 
 import jiwer
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stapes.errors import DataError, RecipeError
 from stapes.metrics import bootstrap
-from stapes.metrics.wer import UtteranceErrors, alignment, cer, per_utterance, wer, worst
+from stapes.metrics.wer import UtteranceErrors, alignment, cer, per_utterance, sentence_mean_wer, wer
 
 SENTENCES = st.lists(st.sampled_from(["a", "b", "c", "don't", "é"]), max_size=8).map(" ".join)
 CORPORA = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=6).filter(lambda pairs: any(r for r, _ in pairs))
@@ -52,6 +53,7 @@ def test_characters_of_a_case_done_by_hand():
     assert score.signature.startswith("cer|norm:slue.v1|")
 
 
+@settings(deadline=None)
 @given(CORPORA)
 def test_agrees_with_the_textbook_and_with_jiwers_totals(pairs):
     references, hypotheses = [r for r, _ in pairs], [h for _, h in pairs]
@@ -66,6 +68,7 @@ def test_agrees_with_the_textbook_and_with_jiwers_totals(pairs):
     assert characters.value == pytest.approx(100 * jiwer.process_characters(references, hypotheses).cer)
 
 
+@settings(deadline=None)
 @given(CORPORA, st.randoms(use_true_random=False))
 def test_order_of_utterances_changes_nothing(pairs, order: random.Random):
     shuffled = list(pairs)
@@ -75,6 +78,7 @@ def test_order_of_utterances_changes_nothing(pairs, order: random.Random):
     assert first.interval == second.interval
 
 
+@settings(deadline=None)
 @given(CORPORA)
 def test_identical_texts_have_no_errors(pairs):
     texts = [r for r, _ in pairs]
@@ -84,6 +88,7 @@ def test_identical_texts_have_no_errors(pairs):
     assert score.parts["hits"] == score.parts["reference_words"]
 
 
+@settings(deadline=None)
 @given(CORPORA)
 def test_added_words_are_insertions_and_lost_words_are_deletions(pairs):
     texts = [r for r, _ in pairs]
@@ -115,6 +120,26 @@ def test_the_normaliser_is_applied_to_both_and_named():
         wer(references, hypotheses, normaliser="whisper")
 
 
+def test_the_mean_over_sentences_has_an_interval_of_its_own():
+    score = sentence_mean_wer(["The cat sat.", "", "so be it then"], ["a cat sat down", "um", "so it"], resamples=500)
+    assert score.value == pytest.approx((200 / 3 + 50) / 2)
+    assert score.parts["utterance_rates"] == pytest.approx([200 / 3, None, 50.0])
+    assert score.interval == pytest.approx((50.0, 200 / 3))
+    assert score.signature == f"wer_sentence_mean|norm:slue.v1|jiwer:{importlib.metadata.version('jiwer')}|n:2"
+    assert sentence_mean_wer(["a"], ["b"], resamples=0).interval is None
+    with pytest.raises(DataError, match=r"wer_sentence_mean: none of the 2 references holds a word.*1 inserted words"):
+        sentence_mean_wer(["", "!"], ["a", ""])
+
+
+@settings(deadline=None)
+@given(CORPORA)
+def test_the_mean_over_sentences_is_jiwers_of_each(pairs):
+    rates = [100 * jiwer.wer(reference, hypothesis) for reference, hypothesis in pairs if reference]
+    references, hypotheses = [r for r, _ in pairs], [h for _, h in pairs]
+    assert sentence_mean_wer(references, hypotheses, resamples=0).value == pytest.approx(fmean(rates))
+    assert wer(references, hypotheses, resamples=0).parts["sentence_mean"] == pytest.approx(fmean(rates))
+
+
 def test_without_resamples_there_is_no_interval():
     assert wer(["a"], ["b"], resamples=0).interval is None
 
@@ -123,12 +148,6 @@ def test_per_utterance_lets_every_reference_be_empty():
     first, second = per_utterance(["", ""], ["a b", ""])
     assert first == UtteranceErrors(substitutions=0, deletions=0, insertions=2, reference_words=0)
     assert (first.rate, second.rate) == (float("inf"), 0.0)
-
-
-def test_worst_are_those_with_most_errors_then_the_highest_rate():
-    utterances = per_utterance(["a b c d", "a b", "x", "a b c", ""], ["a b z z", "z z", "x", "a b z", "z z z"])
-    assert worst(utterances) == [4, 1, 0, 3]
-    assert worst(utterances, count=2) == [4, 1]
 
 
 def test_alignment_shows_every_operation():

@@ -16,6 +16,7 @@ from typing import Any
 
 from stapes.errors import DataError
 from stapes.metrics import bootstrap
+from stapes.metrics.paired import require_pairs
 from stapes.text import normalise
 from stapes.types import Score
 
@@ -90,40 +91,51 @@ def cer(
     return _score("cer", CHARACTERS, references, hypotheses, normaliser, resamples, seed)
 
 
+def sentence_mean_wer(
+    references: Sequence[str], hypotheses: Sequence[str], *, normaliser: str = "slue", resamples: int = 1000, seed: int = 0
+) -> Score:
+    """The unweighted mean of the utterances' own word error rates, which the code of arXiv 2409.17044 reports as WER.
+
+    A short utterance weighs as much as a long one, so this is not comparable with `wer`. An utterance with an empty reference
+    has no rate and is left out. Arguments and errors as for `wer`.
+
+    Returns:
+        The mean in percent. Part: ``utterance_rates``, in percent, those left out being None.
+    """
+    utterances = per_utterance(references, hypotheses, normaliser)
+    _require_units("wer_sentence_mean", WORDS, utterances, normaliser)
+    rates = [utterance.rate if utterance.reference_words else None for utterance in utterances]
+    known = [rate for rate in rates if rate is not None]
+    return Score(
+        value=fmean(known),
+        parts={"utterance_rates": rates},
+        interval=bootstrap.interval([rate / 100 for rate in known], [1] * len(known), resamples=resamples, seed=seed)
+        if resamples
+        else None,
+        signature=_signature("wer_sentence_mean", normaliser, len(known)),
+    )
+
+
 def per_utterance(references: Sequence[str], hypotheses: Sequence[str], normaliser: str = "slue") -> list[UtteranceErrors]:
     """Word errors of each utterance, in the order given; raises as `wer` does, but lets all references be empty."""
-    return _errors(_align(references, hypotheses, normaliser, WORDS))
-
-
-def worst(utterances: Sequence[UtteranceErrors], count: int = 10) -> list[int]:
-    """Positions of the utterances that cost the corpus most: by errors, then by rate; those without errors are left out."""
-    wrong = [position for position, utterance in enumerate(utterances) if utterance.errors]
-    wrong.sort(key=lambda position: (-utterances[position].errors, -utterances[position].rate))
-    return wrong[:count]
+    return _errors(align(references, hypotheses, normaliser, WORDS))
 
 
 def alignment(reference: str, hypothesis: str, normaliser: str = "slue", line_width: int | None = None) -> str:
     """Reference above hypothesis above a line of S, D and I, for people to read; wrapped at ``line_width`` characters."""
     import jiwer
 
-    output = _align([reference], [hypothesis], normaliser, WORDS)
+    output = align([reference], [hypothesis], normaliser, WORDS)
     drawn = jiwer.visualize_alignment(output, show_measures=False, skip_correct=False, line_width=line_width)
     lines = drawn.splitlines()[2:]  # without the heading, which numbers sentences
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _align(references: Sequence[str], hypotheses: Sequence[str], normaliser: str, unit: str) -> Any:
+def align(references: Sequence[str], hypotheses: Sequence[str], normaliser: str, unit: str) -> Any:
     """Normalise both and align them with jiwer."""
     import jiwer
 
-    if isinstance(references, str) or isinstance(hypotheses, str):
-        raise DataError("error rate", "a single string", "a list of references and a list of hypotheses")
-    if len(references) != len(hypotheses):
-        raise DataError(
-            "error rate", f"{len(references)} references and {len(hypotheses)} hypotheses", "as many of one as of the other"
-        )
-    if not references:
-        raise DataError("error rate", "no utterances", "at least one")
+    require_pairs("error rate", references, hypotheses)
     clean = normalise.get(normaliser)
     process = jiwer.process_words if unit == WORDS else jiwer.process_characters
     return process([clean(text) for text in references], [clean(text) for text in hypotheses])
@@ -150,16 +162,10 @@ def _score(
     seed: int,
 ) -> Score:
     """The corpus rate in ``unit``, its parts, its interval and its signature."""
-    utterances = _errors(_align(references, hypotheses, normaliser, unit))
+    utterances = _errors(align(references, hypotheses, normaliser, unit))
     errors = [utterance.errors for utterance in utterances]
     lengths = [utterance.reference_words for utterance in utterances]
-    if not sum(lengths):
-        raise DataError(
-            name,
-            f"none of the {len(utterances)} references holds a word after normaliser '{normaliser}'",
-            "at least one that does",
-            f"they have {sum(errors)} inserted {unit}, but a rate of no {unit} is undefined",
-        )
+    _require_units(name, unit, utterances, normaliser)
     return Score(
         value=100.0 * sum(errors) / sum(lengths),
         parts={
@@ -173,12 +179,21 @@ def _score(
             f"utterance_{unit}": lengths,
         },
         interval=bootstrap.interval(errors, lengths, resamples=resamples, seed=seed) if resamples else None,
-        signature="|".join(
-            (
-                name,
-                f"norm:{normaliser}.{normalise.version(normaliser)}",
-                f"jiwer:{importlib.metadata.version('jiwer')}",
-                f"n:{len(utterances)}",
-            )
-        ),
+        signature=_signature(name, normaliser, len(utterances)),
     )
+
+
+def _require_units(name: str, unit: str, utterances: Sequence[UtteranceErrors], normaliser: str) -> None:
+    if not any(utterance.reference_words for utterance in utterances):
+        inserted = sum(utterance.insertions for utterance in utterances)
+        raise DataError(
+            name,
+            f"none of the {len(utterances)} references holds a word after normaliser '{normaliser}'",
+            "at least one that does",
+            f"they have {inserted} inserted {unit}, but a rate of no {unit} is undefined",
+        )
+
+
+def _signature(name: str, normaliser: str, utterances: int) -> str:
+    versions = f"norm:{normaliser}.{normalise.version(normaliser)}|jiwer:{importlib.metadata.version('jiwer')}"
+    return f"{name}|{versions}|n:{utterances}"
