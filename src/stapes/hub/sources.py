@@ -32,13 +32,14 @@ class Weights:
     revision: str | None
 
 
-def resolve(sources: str | Sequence[str], *, progress: bool = True) -> Weights:
+def resolve(sources: str | Sequence[str], *, progress: bool = True, library: str | None = "transformers") -> Weights:
     """Have the weights on this machine, from the first source that gives them.
 
     Args:
         sources: one or several of ``hf:owner/name[@revision]``, ``path:/folder`` and ``pack:name``. Without a kind, the name of
             a pack, an existing folder or ``owner/name`` is understood.
         progress: show on stderr what is downloaded.
+        library: whose layout a pack has to be in ("transformers" or "spacy"); None for any.
 
     Returns:
         Where they lie.
@@ -52,7 +53,7 @@ def resolve(sources: str | Sequence[str], *, progress: bool = True) -> Weights:
     failures = []
     for name in names:
         try:
-            return _resolve_one(name, progress)
+            return _resolve_one(name, progress, library)
         except WeightsError as error:
             failures.append(error)
     if len(failures) == 1:
@@ -64,10 +65,12 @@ def resolve(sources: str | Sequence[str], *, progress: bool = True) -> Weights:
     )
 
 
-def _resolve_one(name: str, progress: bool) -> Weights:
+def _resolve_one(name: str, progress: bool, library: str | None) -> Weights:
     kind, _, rest = with_kind(name).partition(":")
     if kind == "pack":
         pack = find_pack(rest)
+        if library not in (None, pack.library):
+            raise WeightsError(f"pack:{rest}", f"a model of {pack.library}", f"one of {library}")
         return Weights(fetch_pack(pack, progress=progress), f"pack:{rest}", pack.tensors)
     if kind == "path":
         return Weights(_check_folder(Path(rest).expanduser().resolve()), f"path:{rest}", None)

@@ -39,10 +39,10 @@ class Copy:
     """One place where a pack's weights can be had.
 
     Attributes:
-        format: "ctranslate2", "openai" or "gguf".
+        format: "ctranslate2", "openai", "gguf", or "folder", which stays as it is.
         packages: all of them are needed.
-        file: the parts of the weights' file in order, each "package/path/in/package".
-        sha256: of the joined file.
+        file: the parts of the weights' file in order, each "package/path/in/package"; of a folder, its files.
+        sha256: of the joined file, or of the folder's files one after the other.
         extras: what lies beside the weights, by role; each "package/path/in/package".
     """
 
@@ -66,9 +66,9 @@ class Pack:
         name: as in ``pack:name``.
         what: what it is, for people.
         licence: SPDX identifier.
-        model: "whisper" or "llama".
-        tensors: ``stapes.hub.digest`` of the converted tensors.
-        bytes: size of the converted tensors.
+        model: "whisper", "llama" or "spacy".
+        tensors: ``stapes.hub.digest`` of the converted tensors; of a folder that stays as it is, of its files.
+        bytes: size of the converted tensors, or of such a folder.
         copies: tried in order.
     """
 
@@ -79,6 +79,11 @@ class Pack:
     tensors: str
     bytes: int
     copies: tuple[Copy, ...]
+
+    @property
+    def library(self) -> str:
+        """Whose layout the folder is in."""
+        return "spacy" if self.model == "spacy" else "transformers"
 
     @property
     def folder(self) -> Path:
