@@ -1,0 +1,42 @@
+"""Reports beside the predictions, of a model that was run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import stapes
+from stapes.data.manifest import read_manifest
+from stapes.errors import DataError
+from stapes.evaluation.evaluate import Evaluation
+from stapes.evaluation.save import save_reports
+
+
+def test_of_a_real_run(tone_run: Path, tones: Path, tmp_path: Path):
+    first, *others = read_manifest(tones / "dev.jsonl")
+    rows = [replace(first, text=f"{first.text} x"), *others]
+    found = stapes.load(tone_run, device="cpu").evaluate(rows)
+    assert found.utterances == rows
+    save_reports(found, tmp_path / "new/folder", "tones")
+    text, html = ((tmp_path / "new/folder" / name).read_text() for name in ("report.md", "report.html"))
+    wrong = [each for each in found.predictions if each.errors]
+    assert wrong, "a model that gets everything right would tell little"
+    assert html.count("<audio ") == html.count("<article ") == len(wrong)
+    for value in (f"{found.scores['wer']:.2f}", f"{found.scores['ctc_wer']:.2f}", found.scores["signature"]):
+        assert value in text
+        assert value in html
+
+
+def test_without_the_page(made: Callable[..., Evaluation], tmp_path: Path):
+    found = made({"name": "asr"}, [{"text": "a b"}], ["a"])
+    save_reports(found, tmp_path / "out", "t")
+    assert (tmp_path / "out/report.html").is_file()
+    save_reports(found, tmp_path / "out", "t", html=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"], "no page of other predictions is left"
+
+
+def test_a_folder_that_cannot_be_written(made: Callable[..., Evaluation], tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        save_reports(made({"name": "asr"}, [{"text": "a"}], ["a"]), tmp_path / "file", "t")
