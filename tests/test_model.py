@@ -13,7 +13,7 @@ from stapes.adapters import ADAPTERS
 from stapes.llms.base import SPEECH_MARK, positions
 from stapes.llms.causal import CausalLLM
 from stapes.losses.next_token import next_token
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.types import Audio, Padded, Utterance
 
 TEXTS = ("the cat sat", "", "and then it rained in the afternoon")
@@ -53,9 +53,9 @@ def test_training_reads_exactly_the_prefix_that_generation_starts_from(toy_model
 
 
 def test_the_prompt_is_the_chat_template_around_the_speech(toy_model: Build):
-    model = toy_model(task={"name": "asr", "instruction": "Write <u> what you hear."})
+    model = toy_model(tasks=[{"name": "asr", "instruction": "Write <u> what you hear."}])
     decode = model.llm.tokenizer.decode
-    text = decode(model.before) + SPEECH_MARK + decode(model.after)
+    text = SPEECH_MARK.join(map(decode, model.prompts["asr"][0]))
     assert text == f"<s>Write <u> what you hear.<u>{SPEECH_MARK}<a>"
 
 
@@ -63,7 +63,7 @@ def test_the_speech_stands_between_the_two_halves(toy_model: Build):
     model = toy_model()
     speech = model.speech(frames(30, 12)).embeddings
     spliced, mask = model.splice(speech)
-    before, after = model.llm.embed(model.before), model.llm.embed(model.after)
+    before, after = (model.llm.embed(torch.tensor(ids)) for ids in model.prompts["asr"][0])
     for row, sound in enumerate(speech.rows()):
         torch.testing.assert_close(spliced[row][mask[row]], torch.cat([before, sound, after]))
 
@@ -118,7 +118,8 @@ def test_logits_at_the_targets_are_the_llms_own(toy_model: Build):
     rows = logits.split([len(answer) for answer in answers])
     for found, sound, answer in zip(rows, speech.rows(), answers, strict=True):
         ids = torch.tensor(answer[:-1], dtype=torch.long)
-        whole = torch.cat([model.llm.embed(model.before), sound, model.llm.embed(model.after), model.llm.embed(ids)])
+        before, after = (model.llm.embed(torch.tensor(half)) for half in model.prompts["asr"][0])
+        whole = torch.cat([before, sound, after, model.llm.embed(ids)])
         full = model.llm.model(inputs_embeds=whole[None]).logits[0]
         torch.testing.assert_close(found, full[-len(answer) :], rtol=1e-4, atol=1e-4)
 
@@ -127,8 +128,9 @@ def test_logits_at_the_targets_are_the_llms_own(toy_model: Build):
 def test_each_loss_is_the_sum_over_the_utterances(toy_model: Build):
     model = stirred(toy_model())
     batch, answers = frames(60, 24, 45), [model.answer(text) for text in TEXTS]
-    together = model(batch, answers, {"next_token": 1.0, "ctc": 1.0})
-    alone = [model(Padded.from_rows([row]), [answer], together) for row, answer in zip(batch.rows(), answers, strict=True)]
+    together = model(batch, Targets(answers), {"next_token": 1.0, "ctc": 1.0})
+    pairs = zip(batch.rows(), answers, strict=True)
+    alone = [model(Padded.from_rows([row]), Targets([answer]), together) for row, answer in pairs]
     for name, value in together.items():
         torch.testing.assert_close(value, torch.stack([found[name] for found in alone]).sum(), rtol=1e-4, atol=1e-3)
 
@@ -137,7 +139,7 @@ def test_each_loss_is_the_sum_over_the_utterances(toy_model: Build):
 def test_the_losses_are_what_they_are_called(toy_model: Build):
     model = stirred(toy_model())
     batch, answer = frames(60), model.answer("the cat")
-    found = model(batch, [answer], {"next_token": 1.0, "ctc": 1.0})
+    found = model(batch, Targets([answer]), {"next_token": 1.0, "ctc": 1.0})
     speech = model.speech(batch)
     logits, _ = model.logits(speech.embeddings, [answer])
     torch.testing.assert_close(found["next_token"], F.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
@@ -150,12 +152,12 @@ def test_the_losses_are_what_they_are_called(toy_model: Build):
 def test_an_adapter_brings_its_own_loss(toy_model: Build, adapter: str, own: str):
     model = stirred(toy_model(adapter={"name": adapter} | contract.VARIANTS[adapter][0]))
     answers = [model.answer(text) for text in TEXTS]
-    assert set(model(frames(30, 12, 60), answers, {"next_token": 1.0})) == {"next_token"}
-    losses = model(frames(30, 12, 60), answers, {"next_token": 1.0, own: 0.5})
+    assert set(model(frames(30, 12, 60), Targets(answers), {"next_token": 1.0})) == {"next_token"}
+    losses = model(frames(30, 12, 60), Targets(answers), {"next_token": 1.0, own: 0.5})
     assert set(losses) == {"next_token", own}
     _, wanted = model.adapter.with_losses(frames(30, 12, 60), answers)
     torch.testing.assert_close(losses[own], wanted[own])
-    counts = model.target_counts(answers)
+    counts = model.target_counts(Targets(answers))
     tokens = sum(map(len, answers))
     assert counts["next_token"] == tokens
     assert counts[own] == {"quantity": 3, "token_ctc": tokens - 3}[own]
@@ -163,8 +165,8 @@ def test_an_adapter_brings_its_own_loss(toy_model: Build, adapter: str, own: str
 
 def test_what_is_not_asked_for_is_not_computed(toy_model: Build):
     model = toy_model()
-    assert set(model(frames(60), [model.answer("a")], {"ctc": 1.0})) == {"ctc"}
-    assert set(model(frames(60), [model.answer("a")], {"next_token": 1.0})) == {"next_token"}
+    assert set(model(frames(60), Targets([model.answer("a")]), {"ctc": 1.0})) == {"ctc"}
+    assert set(model(frames(60), Targets([model.answer("a")]), {"next_token": 1.0})) == {"next_token"}
     without = toy_model(ctc=None)
     assert without.speech(frames(60)).log_probs is None
     assert without.heard(without.speech(frames(60, 9))) == [None, None]

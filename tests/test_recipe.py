@@ -9,6 +9,7 @@ import yaml
 from stapes import recipe
 from stapes.encoders import ENCODERS
 from stapes.errors import RecipeError
+from stapes.recipe import reading
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TOY = {"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp"}, "llm": {"name": "toy"}}
@@ -149,8 +150,8 @@ def test_a_number_with_an_exponent_is_a_number(written: str, tmp_path: Path):
 
 
 def test_what_looks_nearly_like_a_number_stays_text(tmp_path: Path):
-    assert load("data: {dev: e5}", tmp_path).data.dev == "e5"
-    assert load("data: {dev: 1e5.jsonl}", tmp_path).data.dev == "1e5.jsonl"
+    assert load("data: {dev: e5}", tmp_path).data.dev[0].path == "e5"
+    assert load("data: {dev: 1e5.jsonl}", tmp_path).data.dev[0].path == "1e5.jsonl"
 
 
 def test_stages_take_from_train_what_they_do_not_say():
@@ -206,7 +207,7 @@ def test_set_reaches_everything(tmp_path: Path):
     assert [stage.steps for stage in found.stages] == [1, 7]
     assert [(part.path, part.weight) for part in found.data.train] == [("z", 1.0), ("y", 0.5)]
     assert found.adapter == {"name": "stack_mlp", "stride": 2}
-    assert (found.decoding.beams, found.data.masking.from_epoch, found.data.dev) == (4, 2, None)
+    assert (found.decoding.beams, found.data.masking.from_epoch, found.data.dev) == (4, 2, [])
     assert (found.ctc.compress, found.lora.targets) == (False, ["q_proj"])
 
 
@@ -238,7 +239,7 @@ def test_a_recipe_cannot_be_changed():
 
 def loaded(path: Path) -> recipe.Recipe:
     """The recipe; a skip where it names an encoder that is still to come."""
-    name = (recipe._read(path).get("encoder") or {}).get("name")
+    name = (reading._read(path).get("encoder") or {}).get("name")
     if name is not None and name not in ENCODERS:
         pytest.skip(f"there is no encoder called {name} yet")
     return recipe.load(path)

@@ -22,7 +22,8 @@ from stapes.evaluation.evaluate import Evaluation, evaluate
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
 from stapes.registry import nearest
-from stapes.tasks import TASKS
+from stapes.tasks import TASKS, key_of
+from stapes.tasks.style import NORMALISERS as STYLES
 from stapes.types import Utterance
 
 _BESIDE = ("README.md", "metrics.jsonl")  # what travels with a checkpoint and loading does not need
@@ -93,9 +94,9 @@ class Stapes(
     # -- using it ------------------------------------------------------------------------------------------------------
 
     @property
-    def task(self) -> str:
-        """The name of the task that it was trained for."""
-        return self.module.task.name
+    def tasks(self) -> list[str]:
+        """What it was trained for, by key ("asr", "asr.written", "ner"); the first is what it does unless asked otherwise."""
+        return list(self.module.tasks)
 
     @property
     def device(self) -> torch.device:
@@ -117,64 +118,80 @@ class Stapes(
         self,
         source: Source | list[Source] | tuple[Source, ...],
         *,
+        task: str | None = None,
+        style: str = "spoken",
+        to: str | None = None,
         sample_rate: int | None = None,
         batch_seconds: float = BATCH_SECONDS,
         on_progress: Callable[[float], None] | None = None,
         **decoding: Any,
     ) -> Transcript | list[Transcript]:
-        """Sound of any length -> text.
+        """Sound of any length -> text, and what else a task finds in it.
 
         What exceeds the encoder's window is cut at pauses and joined again. Many sounds at once are faster than one by one.
 
         Args:
             source: a path, the bytes of a sound file, a binary file, or samples (array or tensor); or a list of such.
+            task: "asr", "ner", "sentiment", "translation", "asr+ner", ...; the model's first if None.
+            style: "spoken" (the words) or "written" (as a person would write them).
+            to: the language to translate into ("fr"); the task is then "translation".
             sample_rate: of samples, in Hz; 16000 if not given. Files carry their own.
             batch_seconds: sound in one batch, padding included.
             on_progress: told the seconds of sound that each batch has finished.
             **decoding: as in ``load``, for this call.
 
         Returns:
-            A ``Transcript`` (``.text``, ``.segments``); for a list of sounds, a list of them.
+            A ``Transcript`` (``.text``, ``.segments``, ``.entities``, ``.sentiment``); for a list of sounds, a list of them.
 
         Raises:
             AudioError: a sound cannot be read.
-            RecipeError: an option is wrong.
+            RecipeError: an option is wrong, or the model was not trained for the task.
         """
-        options = self._options(decoding)
+        options, key = self._options(decoding), self.find_task(task, style, to)
         if isinstance(source, (list, tuple)):
             sounds = [_samples(sound, sample_rate) for sound in source]
-            return recognise(self.module, sounds, options, batch_seconds, on_progress)
-        return recognise(self.module, [_samples(source, sample_rate)], options, batch_seconds, on_progress)[0]
+            return recognise(self.module, sounds, options, batch_seconds, on_progress, key)
+        return recognise(self.module, [_samples(source, sample_rate)], options, batch_seconds, on_progress, key)[0]
 
     def run(self, source: Any, task: str | None = None, **options: Any) -> Any:
-        """Do a task by its name.
+        """Do a task by its name: ``model.run("talk.wav", task="ner").entities``.
 
         Args:
             source: as in ``transcribe``.
-            task: "asr"; the one that the model was trained for if None.
-            **options: as in ``transcribe``.
+            task: as there.
+            **options: as there.
 
         Returns:
-            Of "asr", what ``transcribe`` returns.
+            What ``transcribe`` returns.
 
         Raises:
             RecipeError: an unknown task, or one that the model was not trained for.
         """
-        self.check_task(task)
-        return self.transcribe(source, **options)
+        return self.transcribe(source, task=task, **options)
 
-    def check_task(self, task: str | None) -> None:
-        """Raise RecipeError unless ``task`` is None or the one that the model was trained for."""
-        if task is None or task == self.task:
-            return
-        if task not in TASKS:
-            raise RecipeError("task", f"unknown task '{task}'", fix=nearest(task, TASKS))
-        raise RecipeError("task", f"'{task}'", f"'{self.task}', which is what {self.name} was trained for")
+    def find_task(self, task: str | None = None, style: str = "spoken", to: str | None = None) -> str:
+        """The key of the task that is asked for; the model's first if nothing is.
+
+        Raises:
+            RecipeError: an unknown task or style, or one that the model was not trained for.
+        """
+        name = task or ("translation" if to is not None else self.module.task.name)
+        if name not in TASKS:
+            raise RecipeError("task", f"unknown task '{name}'", fix=nearest(name, TASKS))
+        if style not in STYLES:
+            raise RecipeError("style", f"'{style}'", fix=nearest(style, STYLES))
+        key = self.module.task.key if task is None and to is None and style == "spoken" else key_of(name, style, to)
+        if key not in self.module.tasks:
+            raise RecipeError("task", f"'{key}'", f"what {self.name} was trained for: {', '.join(self.tasks)}")
+        return key
 
     def evaluate(
         self,
         manifest: str | Path | list[Utterance],
         *,
+        task: str | None = None,
+        style: str = "spoken",
+        to: str | None = None,
         limit: int | None = None,
         normaliser: str | None = None,
         batch_seconds: float = BATCH_SECONDS,
@@ -186,6 +203,7 @@ class Stapes(
 
         Args:
             manifest: a JSONL file, or what ``read_manifest`` made of one.
+            task, style, to: as in ``transcribe``.
             limit: take only the first so many utterances.
             normaliser: of the scores; by default that of the model's task.
             batch_seconds, on_progress, on_unreadable: as there.
@@ -203,6 +221,7 @@ class Stapes(
             self.module,
             utterances[:limit],
             options,
+            task=self.find_task(task, style, to),
             normaliser=normaliser,
             batch_seconds=batch_seconds,
             name=f"{self.name}@{self.digest[:12]}",
@@ -287,7 +306,7 @@ class Stapes(
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """A card that names the parts, for a model that has none of its own."""
-        parts = "\n".join(f"- {part}: `{getattr(self.recipe, part)}`" for part in ("encoder", "adapter", "llm", "task"))
+        parts = "\n".join(f"- {part}: `{getattr(self.recipe, part)}`" for part in ("encoder", "adapter", "llm", "tasks"))
         return super().generate_model_card(*args, parts=parts, **kwargs)
 
 

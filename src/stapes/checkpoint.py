@@ -23,8 +23,9 @@ from stapes import hub, lora
 from stapes.errors import CheckpointError, RecipeError
 from stapes.model import BASES, SpeechLLM
 from stapes.recipe import Decoding, Recipe, Train, parse
+from stapes.tasks import TASKS
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, DESCRIPTION, RECIPE = "model.safetensors", "stapes.json", "recipe.yaml"
 FILES = (TENSORS, DESCRIPTION, RECIPE)  # what a hub has to have of a model
 MODELS = Path(__file__).parent / "models"
@@ -73,6 +74,7 @@ def build(recipe: Recipe) -> SpeechLLM:
         model = assemble(recipe)
     else:
         model = load(recipe.init)[0]
+        model.set_tasks([TASKS.build(task) for task in recipe.tasks])
         model.set_losses(recipe.loss_modules)
     trained = {part for stage in recipe.resolved_stages for part in stage.trainable}
     model.store(trained & set(BASES))
@@ -81,7 +83,7 @@ def build(recipe: Recipe) -> SpeechLLM:
 
 def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
     """The components that a recipe names, put together; ``stored`` as in ``SpeechLLM.store``."""
-    sections = recipe.model_dump(include={"encoder", "adapter", "llm", "task", "ctc"})
+    sections = recipe.model_dump(include={"encoder", "adapter", "llm", "tasks", "ctc"})
     llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
     model = SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
     model.store(stored)
@@ -101,7 +103,7 @@ def inherit(recipe: Recipe) -> Recipe:
     if recipe.init is None:
         return recipe
     parent = Recipe.model_validate(read_description(find(recipe.init))["recipe"])
-    names = ("encoder", "adapter", "llm", "task", "ctc", "lora", "encoder_lora")
+    names = ("encoder", "adapter", "llm", "ctc", "lora", "encoder_lora")
     for name in names:
         if name in recipe.model_fields_set:
             raise RecipeError(f"{name}", f"given together with init: {recipe.init}", "one of them", f"remove {name} or init")
@@ -112,6 +114,7 @@ def inherit(recipe: Recipe) -> Recipe:
     said = recipe.train.model_dump(exclude_unset=True)
     return recipe.model_copy(
         update={name: getattr(parent, name) for name in names}
+        | {"tasks": recipe.tasks if "tasks" in recipe.model_fields_set else parent.tasks}
         | {"train": Train(**adapting | said)}
         | {"losses": recipe.losses if "losses" in recipe.model_fields_set else parent.losses}
         | {"decoding": parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))}
@@ -145,7 +148,7 @@ def save(
         "stapes": stapes.__version__,
         "encoder": _identity(recipe.encoder, model.encoder.source, model.encoder.digest),
         "llm": _identity(recipe.llm, model.llm.source, model.llm.digest),
-        "prompt": {"before": model.before.tolist(), "after": model.after.tolist()},
+        "prompts": _prompts(model),
         "stored": sorted(model.stored),
         "recipe": values,
     }
@@ -180,12 +183,11 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
                 f"{wanted[:12]}, the {part} that this model was trained with",
                 f"use the weights of {description[part]['source']}",
             )
-    prompt = {"before": model.before.tolist(), "after": model.after.tolist()}
-    if prompt != description["prompt"]:
+    if _prompts(model) != description["prompts"]:
         raise CheckpointError(
             folder / DESCRIPTION,
-            "this tokenizer renders another prompt",
-            "the one of training",
+            "this tokenizer renders other prompts",
+            "those of training",
             "use the LLM's own tokenizer files",
         )
     state = read_trained(folder)
@@ -242,7 +244,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(folder / DESCRIPTION, f"unreadable ({error})", "JSON written by stapes") from error
     if not isinstance(description, dict):
         raise CheckpointError(folder / DESCRIPTION, f"a JSON {type(description).__name__}", "an object written by stapes")
-    missing = {"format", "encoder", "llm", "prompt", "recipe"} - description.keys()
+    missing = {"format", "encoder", "llm", "prompts", "recipe"} - description.keys()
     if missing or description["format"] != FORMAT:
         raise CheckpointError(
             folder / DESCRIPTION,
@@ -262,6 +264,11 @@ def read_description(folder: Path) -> dict[str, Any]:
 def _has(state: Mapping[str, Tensor], loss: nn.Module, name: str) -> bool:
     """Whether a file has anything of a loss, or there is nothing to have."""
     return any(key.startswith(f"losses.{name}.") for key in state) or not list(loss.parameters())
+
+
+def _prompts(model: SpeechLLM) -> dict[str, list[dict[str, list[int]]]]:
+    """Token ids of every prompt, by task."""
+    return {key: [prompt._asdict() for prompt in prompts] for key, prompts in model.prompts.items()}
 
 
 def _identity(config: Mapping[str, Any] | None, source: str, digest: str) -> dict[str, Any]:

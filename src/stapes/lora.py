@@ -126,13 +126,14 @@ def merge(module: nn.Module) -> None:
     """Add every LoRA update to the weights it belongs to, for inference: the same function, without the detour.
 
     The low-rank tensors stay where they are, so that the model can still be saved, and ``disabled`` subtracts them again, which
-    leaves the base up to rounding, and the updates beside it as they were before they were merged.
+    leaves the base up to rounding, and the updates beside it as they were before they were merged. Layers of 4 or 8 bits
+    stay as they are, their update beside them: rounded into so few bits, it would be lost or worse.
     """
     from peft.tuners.lora import LoraLayer
 
     packed.forget(module)
     for part in module.modules():
-        if isinstance(part, LoraLayer) and not part.merged:
+        if isinstance(part, LoraLayer) and not part.merged and part.get_base_layer().weight.is_floating_point():
             part.merge()  # type: ignore[operator]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from stapes.losses import READ_BY_LLM, SpeechAndText, SpeechLoss
 from stapes.losses.ctc import CTCHead
 from stapes.losses.distillation import has_transcript
 from stapes.losses.next_token import next_token
-from stapes.tasks import TASKS, Task
-from stapes.text import normalise
+from stapes.tasks import TASKS, Example, Task
+from stapes.tasks.asr import ASR
 from stapes.text.pieces import PieceVocabulary
 from stapes.types import Audio, Padded, Utterance
 
@@ -37,6 +37,36 @@ TABLES = ("ctc.table", "adapter.table")  # buffers that are rows of the LLM's em
 def written(text: str) -> str:
     """A text as the LLM is to write it: a space before every word, the first included."""
     return f" {text}" if text else ""
+
+
+class Prompt(NamedTuple):
+    """Token ids of what the LLM reads before the speech and after it."""
+
+    before: list[int]
+    after: list[int]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a batch is trained on, row by row.
+
+    Attributes:
+        answers: token ids of what the LLM is to write, as ``SpeechLLM.answer`` makes them.
+        prompts: what it is asked; those of the first task if there are none.
+        transcripts: token ids of what was said, end token included: what CTC and the losses of the adapter's side are about,
+            whatever the task; the answers if there are none.
+        utterances: what the answers belong to, for the losses of labels and transcripts.
+    """
+
+    answers: Sequence[Sequence[int]]
+    prompts: Sequence[Prompt] | None = None
+    transcripts: Sequence[Sequence[int]] | None = None
+    utterances: Sequence[Utterance] = ()
+
+    @property
+    def said(self) -> Sequence[Sequence[int]]:
+        """The transcripts."""
+        return self.answers if self.transcripts is None else self.transcripts
 
 
 @dataclass(frozen=True)
@@ -61,34 +91,31 @@ class SpeechLLM(nn.Module):
         encoder: waveforms -> frames.
         adapter: frames -> embeddings in the LLM's space.
         llm: embeddings -> text.
-        task: its instruction goes into the prompt.
+        tasks: what it does, the first unless asked otherwise; their instructions go into the prompts.
         pieces: the small vocabulary of the CTC head; None for a model without one.
         compress: let the CTC head compress the speech before the LLM reads it.
 
     Attributes:
+        tasks: by their keys.
+        prompts: of each task, one for each of its instructions.
         stored: what belongs to its checkpoint besides adapter, CTC head and LoRA; see ``store``.
     """
-
-    before: Tensor
-    after: Tensor
 
     def __init__(
         self,
         encoder: Encoder,
         adapter: Adapter,
         llm: LLM,
-        task: Task,
+        tasks: Sequence[Task],
         pieces: PieceVocabulary | None = None,
         compress: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.adapter, self.llm, self.task = encoder, adapter, llm, task
+        self.encoder, self.adapter, self.llm = encoder, adapter, llm
         self.pieces, self.compress = pieces, compress
         self.stored: set[str] = set()
         self.ctc = None if pieces is None else CTCHead(llm.embed(torch.tensor(pieces.ids)))
-        before, after = llm.wrap(task.instruction)
-        self.register_buffer("before", torch.tensor(before), persistent=False)
-        self.register_buffer("after", torch.tensor(after), persistent=False)
+        self.set_tasks(tasks)
         self.losses, self.loss_options = nn.ModuleDict(), dict[str, Mapping[str, Any]]()
 
     @classmethod
@@ -97,7 +124,7 @@ class SpeechLLM(nn.Module):
         encoder: Mapping[str, Any],
         adapter: Mapping[str, Any],
         llm: Mapping[str, Any],
-        task: Mapping[str, Any],
+        tasks: Sequence[Mapping[str, Any]],
         ctc: Mapping[str, Any] | None = None,
         llm_lora: Mapping[str, Any] | None = None,
         encoder_lora: Mapping[str, Any] | None = None,
@@ -124,7 +151,7 @@ class SpeechLLM(nn.Module):
         )
         pieces = PieceVocabulary(built_llm.tokenizer, ctc["merges"], built_llm.end_ids) if ctc else None
         compress = bool(ctc and ctc["compress"])
-        model = cls(built_encoder, built_adapter, built_llm, TASKS.build(task), pieces, compress)
+        model = cls(built_encoder, built_adapter, built_llm, [TASKS.build(task) for task in tasks], pieces, compress)
         if llm_lora:
             lora.add(built_llm.model, **llm_lora)
         if encoder_lora:
@@ -132,6 +159,17 @@ class SpeechLLM(nn.Module):
         model.set_losses(loss_modules or {})
         lora.set_trainable(model, ())
         return model.eval()
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Have exactly these tasks, and their prompts."""
+        self.tasks = {task.key: task for task in tasks}
+        self._transcription: Task = self.tasks.get(ASR.name) or ASR()
+        self.prompts = {task.key: [Prompt(*self.llm.wrap(instruction)) for instruction in task.instructions] for task in tasks}
+
+    @property
+    def task(self) -> Task:
+        """The first task."""
+        return next(iter(self.tasks.values()))
 
     def set_losses(self, options: Mapping[str, Mapping[str, Any]]) -> None:
         """Have the modules of exactly these losses (name -> options); one that is there and set up alike is kept as it is."""
@@ -166,7 +204,7 @@ class SpeechLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.before.device
+        return self.llm.table.device
 
     def speech(self, frames: Padded) -> Speech:
         """Frames (B, T, E) -> what the LLM reads."""
@@ -188,100 +226,122 @@ class SpeechLLM(nn.Module):
         best = self.ctc.best_pieces(speech.log_probs, speech.uncompressed.lengths)
         return [self.pieces.decode(pieces) for pieces in best]
 
-    def splice(self, speech: Padded, answers: Sequence[Sequence[int]] | None = None) -> tuple[Tensor, Tensor]:
-        """Put speech, prompt and (in training) answers in a row.
+    def splice(
+        self,
+        speech: Padded,
+        answers: Sequence[Sequence[int]] | None = None,
+        prompts: Sequence[Prompt] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Put speech, prompts and (in training) answers in a row.
 
         Args:
             speech: (B, K, D).
             answers: token ids of each answer; its last token is predicted and not read.
+            prompts: of each row; that of the first task for all of them if None.
 
         Returns:
             Embeddings (B, L, D), padded on the left, and their mask (B, L).
         """
-        before, after = self.llm.embed(self.before), self.llm.embed(self.after)
-        rows = []
-        for index, sound in enumerate(speech.rows()):
-            answer = [] if answers is None else answers[index][:-1]
-            read = self.llm.embed(torch.tensor(answer, dtype=torch.long, device=before.device))
-            rows.append(torch.cat([before, sound.to(before.dtype), after, read]))
+        sounds = speech.rows()
+        prompts = prompts or [self.prompts[self.task.key][0]] * len(sounds)
+        read = [[] for _ in sounds] if answers is None else [answer[:-1] for answer in answers]
+        rows = [
+            torch.cat([self._embed(prompt.before), sound.to(self.llm.table.dtype), self._embed([*prompt.after, *answer])])
+            for sound, prompt, answer in zip(sounds, prompts, read, strict=True)
+        ]
         spliced = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
         lengths = torch.tensor([len(row) for row in rows], device=spliced.device)
         mask = torch.arange(spliced.shape[1], device=spliced.device) >= spliced.shape[1] - lengths[:, None]
         return spliced, mask
 
-    def logits(self, speech: Padded, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        return self.llm.embed(torch.tensor(ids, dtype=torch.long, device=self.device))
+
+    def logits(
+        self, speech: Padded, answers: Sequence[Sequence[int]], prompts: Sequence[Prompt] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (n, V) at the answers' positions only and the n target tokens (n,), utterance by utterance."""
-        embeddings, mask = self.splice(speech, answers)
+        embeddings, mask = self.splice(speech, answers, prompts)
         lengths = torch.tensor([len(answer) for answer in answers], device=embeddings.device)
         most = int(lengths.max())
         wanted = torch.arange(most, device=embeddings.device) >= most - lengths[:, None]
         targets = torch.tensor([token for answer in answers for token in answer], device=embeddings.device)
         return self.llm(embeddings, mask, wanted), targets
 
-    def forward(
-        self,
-        frames: Padded,
-        answers: Sequence[Sequence[int]],
-        weights: Mapping[str, float],
-        utterances: Sequence[Utterance] = (),
-    ) -> dict[str, Tensor]:
+    def forward(self, frames: Padded, targets: Targets, weights: Mapping[str, float]) -> dict[str, Tensor]:
         """Losses of a batch, each a sum over its targets (``target_counts``). The LLM is run where one of them needs it.
 
         Args:
             frames: (B, T, E) from the encoder or its cache.
-            answers: token ids of each target, as ``answer`` makes them.
+            targets: of each row.
             weights: names of the losses wanted ("next_token", "ctc", the adapter's own, those of ``losses``).
-            utterances: what the answers belong to, for the losses of labels and transcripts.
         """
-        embeddings, own = self.adapter.with_losses(frames, answers)
+        answers, said = targets.answers, targets.said
+        embeddings, own = self.adapter.with_losses(frames, said)
         found = {name: loss for name, loss in own.items() if name in weights}
         speech = self._listen(embeddings)
         if "ctc" in weights and self.ctc is not None and self.pieces is not None and speech.log_probs is not None:
-            pieces = [self.pieces.of_tokens(answer) for answer in answers]
+            pieces = [self.pieces.of_tokens(transcript) for transcript in said]
             found["ctc"] = self.ctc.loss(speech.log_probs, speech.uncompressed.lengths, pieces)
         of_speech = {name: loss for name, loss in self.losses.items() if name in weights and isinstance(loss, SpeechLoss)}
         if of_speech:
-            both = SpeechAndText(speech.uncompressed, self.read(answers), utterances)
+            both = SpeechAndText(speech.uncompressed, self.read(said), targets.utterances)
             found |= {name: loss(both) for name, loss in of_speech.items()}
         if READ_BY_LLM & weights.keys():
-            logits, targets = self.logits(speech.embeddings, answers)
+            logits, wanted = self.logits(speech.embeddings, answers, targets.prompts)
             if "next_token" in weights:
-                found["next_token"] = next_token(logits, targets)
+                found["next_token"] = next_token(logits, wanted)
             if "distillation" in weights:
                 lengths = torch.tensor([len(answer) for answer in answers])
-                taught = torch.tensor([has_transcript(row) for row in utterances]).repeat_interleave(lengths).to(logits.device)
-                found["distillation"] = self.losses["distillation"](logits[taught], self.taught(answers, utterances))
+                taught = torch.tensor([has_transcript(row) for row in targets.utterances])
+                taught = taught.repeat_interleave(lengths).to(logits.device)
+                found["distillation"] = self.losses["distillation"](logits[taught], self.taught(targets))
         return found
 
     def read(self, answers: Sequence[Sequence[int]]) -> Padded:
         """The LLM's own embeddings of some answers, without their end tokens: (B, U, D), no gradient."""
-        rows = (torch.tensor(answer[:-1], dtype=torch.long, device=self.device) for answer in answers)
         with torch.no_grad():
-            return Padded.from_rows([self.llm.embed(row) for row in rows])
+            return Padded.from_rows([self._embed(answer[:-1]) for answer in answers])
 
     @torch.no_grad()
-    def taught(self, answers: Sequence[Sequence[int]], utterances: Sequence[Utterance]) -> Tensor:
+    def taught(self, targets: Targets) -> Tensor:
         """Logits (n, V) at the answers' positions of the LLM as it was, which reads each transcript in the speech's place.
 
         LoRA and dropout are off. Utterances without a transcript are left out.
         """
-        pairs = [(answer, row.text) for answer, row in zip(answers, utterances, strict=True) if has_transcript(row)]
-        if not pairs:
+        kept = [place for place, row in enumerate(targets.utterances) if has_transcript(row)]
+        if not kept:
             return self.llm.table.new_empty(0, len(self.llm.table))
-        clean = normalise.get(self.task.normaliser)
-        ids = (torch.tensor(self.llm.encode(clean(text)), dtype=torch.long, device=self.device) for _, text in pairs)
+        texts = (self._transcription.target(targets.utterances[place]) for place in kept)
+        read = Padded.from_rows([self._embed(self.llm.encode(text)) for text in texts])
+        prompts = None if targets.prompts is None else [targets.prompts[place] for place in kept]
         was_training = self.llm.training
         with lora.disabled(self.llm.eval()):
-            logits, _ = self.logits(Padded.from_rows([self.llm.embed(row) for row in ids]), [answer for answer, _ in pairs])
+            logits, _ = self.logits(read, [targets.answers[place] for place in kept], prompts)
         self.llm.train(was_training)
         return logits
 
-    def target_counts(self, answers: Sequence[Sequence[int]], utterances: Sequence[Utterance] = ()) -> dict[str, int]:
-        """How many targets each loss has in some utterances: tokens, pieces (ctc), utterances (quantity), what a loss says."""
-        pieces = 0 if self.pieces is None else sum(len(self.pieces.of_tokens(answer)) for answer in answers)
-        tokens = sum(map(len, answers))
-        counts = {"next_token": tokens, "ctc": pieces, "token_ctc": tokens - len(answers), "quantity": len(answers)}
-        return counts | {name: loss.target_count(answers, utterances) for name, loss in self.losses.items()}  # type: ignore[operator]
+    def target_counts(self, targets: Targets) -> dict[str, int]:
+        """How many targets each loss has: tokens, pieces (ctc), utterances (quantity), what a loss says."""
+        said = targets.said
+        pieces = 0 if self.pieces is None else sum(len(self.pieces.of_tokens(transcript)) for transcript in said)
+        tokens = sum(len(transcript) - 1 for transcript in said)
+        counts = {"next_token": sum(map(len, targets.answers)), "ctc": pieces, "token_ctc": tokens, "quantity": len(said)}
+        for name, loss in self.losses.items():
+            texts = said if isinstance(loss, SpeechLoss) else targets.answers
+            counts[name] = loss.target_count(texts, targets.utterances)  # type: ignore[operator]
+        return counts
+
+    def targets(self, examples: Sequence[Example]) -> Targets:
+        """What some examples are trained on. What the CTC head is to hear are the words, whatever the task."""
+        tasks = [self.tasks[example.task] if example.task else self.task for example in examples]
+        rows = [example.utterance for example in examples]
+        return Targets(
+            answers=[self.answer(task.target(row)) for task, row in zip(tasks, rows, strict=True)],
+            prompts=[self.prompts[task.key][example.template] for task, example in zip(tasks, examples, strict=True)],
+            transcripts=[self.answer(self._transcription.target(row)) for row in rows],
+            utterances=rows,
+        )
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a target text: a space before every word, the first included, and the end token."""

@@ -13,6 +13,7 @@ from stapes import recipe as recipes
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS
 from stapes.hub.facts import known_facts
+from stapes.recipe import reading
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ for llm in ("mistral", "llama"):
 
 def encoder_of(name: str) -> str:
     """The name of a recipe's encoder, read without checking that there is one of that name."""
-    found: str = recipes._read(recipes.shipped()[name])["encoder"]["name"]
+    found: str = reading._read(recipes.shipped()[name])["encoder"]["name"]
     return found
 
 
@@ -57,8 +58,9 @@ def test_a_paper_is_checked_without_a_network(stapes: Run, name: str, monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     manifest = (ROOT / "examples/references.jsonl").read_text().replace('"audio": "', f'"audio": "{ROOT}/examples/')
-    data = recipes.load(name).data
-    for path in [source.path for source in data.train] + [data.dev or ""]:
+    recipe = recipes.load(name)
+    mixtures = [recipe.data.train, recipe.data.dev, *(stage.mixture or [] for stage in recipe.stages)]
+    for path in {source.path for mixture in mixtures for source in mixture}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(manifest)
     result = stapes("check", name, "--json")
@@ -75,7 +77,7 @@ def test_a_paper_is_checked_without_a_network(stapes: Run, name: str, monkeypatc
 @pytest.mark.parametrize(("name", "counts"), [(name, TRAINED[name]) for name in PAPERS if "adapter" in TRAINED.get(name, {})])
 def test_its_adapter_has_the_parameters_of_the_paper(name: str, counts: dict[str, int]):
     """Without the encoder, from the sizes that are known of it: also where there is none of its name yet."""
-    values = recipes._read(recipes.shipped()[name])
+    values = reading._read(recipes.shipped()[name])
     encoder, llm = (known_facts(values[part]["weights"]) for part in ("encoder", "llm"))
     assert encoder is not None and llm is not None
     seconds_per_frame = 0.16 if encoder.config["model_type"] == "seamless_m4t_v2" else 0.02

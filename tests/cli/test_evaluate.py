@@ -34,19 +34,22 @@ def test_json_is_one_object_and_nothing_else(stapes: Run, run: Path, data: Path)
     assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signature"} <= set(scores)
     assert json.loads((run / "evaluation-dev/scores.json").read_text()) == scores
     assert len((run / "evaluation-dev/predictions.jsonl").read_text().splitlines()) == 3
-    assert result.stderr == f"predictions and scores: {run / 'evaluation-dev'}\n"
+    assert (run / "evaluation-dev/report.md").read_text().startswith("# run on ")
+    assert f"<h1>run on {data}</h1>" in (run / "evaluation-dev/report.html").read_text()
+    assert result.stderr == f"predictions, scores and reports: {run / 'evaluation-dev'}\n"
 
 
 def test_a_table_for_people(stapes: Run, run: Path, data: Path, tmp_path: Path):
-    result = stapes(
-        "evaluate", run, "-d", data, "--output", tmp_path / "here/it/is", "--normaliser", "none", "--ctc-weight", "0"
-    )
+    folder, plain = tmp_path / "here/it/is", ("--normaliser", "none", "--ctc-weight", "0", "--no-html")
+    result = stapes("evaluate", run, "-d", data, "--output", folder, *plain)
     assert result.exit_code == 0, result.stderr
     assert f"run on {data}" in result.stdout.replace("\n", "")
     assert "norm:none.v1" in result.stdout
     assert "ctc_weight:0.0" in result.stdout
     assert "REF: " in result.stdout
-    assert (tmp_path / "here/it/is/predictions.jsonl").is_file()
+    assert (folder / "predictions.jsonl").is_file()
+    assert (folder / "report.md").is_file()
+    assert not (folder / "report.html").exists()
     assert not (run / "evaluation-dev").exists()
 
 

@@ -52,7 +52,7 @@ def test_unknown_names_list_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("stapes.cli.fetch._MODELS", tmp_path)
     error = RUNNER.invoke(app, ["stapes-tiy"]).exception
     assert isinstance(error, WeightsError)
-    assert "known: stapes-toy, whisper-tiny.en, whisper-base, smollm2-135m-instruct" in str(error)
+    assert "known: stapes-toy, whisper-tiny.en, whisper-base, smollm2-135m-instruct, en-core-web-md" in str(error)
 
 
 @pytest.mark.parametrize("description", [[], {"encoder": {}}, {"encoder": 1, "llm": 2}])

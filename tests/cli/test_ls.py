@@ -40,7 +40,7 @@ def test_shipped_models(stapes: Run, toy_run: Path, tmp_path: Path, monkeypatch:
         "encoder": "toy",
         "adapter": "stack_mlp",
         "llm": "toy",
-        "task": "asr",
+        "tasks": "asr",
         "weights": {"encoder": None, "llm": None},
         "bytes": (folder / "model.safetensors").stat().st_size,
         "folder": str(folder),

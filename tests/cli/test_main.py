@@ -14,7 +14,7 @@ from typer.testing import Result
 import stapes as package
 from stapes.errors import AudioError
 
-COMMANDS = ("transcribe", "evaluate", "train", "check", "prepare", "fetch", "ls")
+COMMANDS = ("transcribe", "evaluate", "compare", "slue", "train", "check", "prepare", "annotate", "fetch", "ls")
 Run = Callable[..., Result]
 
 

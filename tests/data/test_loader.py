@@ -18,7 +18,11 @@ from stapes.encoders.auto import AutoEncoder
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import DataError
 from stapes.recipe import parse
+from stapes.tasks import Example
+from stapes.tasks.asr import ASR
 from stapes.types import Utterance
+
+TASKS = {"asr": ASR()}
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +32,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def data(cache: bool = False, **section: Any) -> TrainingData:
     recipe = parse({"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp"}, "llm": {"name": "toy"}, "data": section})
-    loader = TrainingData(recipe.data, ToyEncoder(), progress=False)
+    loader = TrainingData(recipe.data, ToyEncoder(), TASKS, progress=False)
     loader.attach(cache)
     return loader
 
 
-def ids(plan: Sequence[Sequence[Utterance]]) -> list[str]:
-    return [row.id for rows in plan for row in rows]
+def ids(plan: Sequence[Sequence[Example]]) -> list[str]:
+    return [row.utterance.id for rows in plan for row in rows]
 
 
 def listed(folder: Path, name: str, durations: Sequence[float]) -> str:
@@ -54,8 +58,8 @@ def test_an_epoch_has_every_utterance_once_in_batches_of_like_durations(tmp_path
     loader = data(train=listed(tmp_path, "u", seconds))
     plan = loader.epoch(0, 0, batch_seconds=60.0)
     assert Counter(ids(plan)) == {f"u{number}": 1 for number in range(200)}
-    assert all(sum(row.duration for row in rows) <= 60.0 for rows in plan)
-    padded = sum(len(rows) * max(row.duration for row in rows) for rows in plan)
+    assert all(sum(row.utterance.duration for row in rows) <= 60.0 for rows in plan)
+    padded = sum(len(rows) * max(row.utterance.duration for row in rows) for rows in plan)
     assert padded < 1.15 * sum(seconds), "a random order would pad by half as much again"
 
 
@@ -64,7 +68,7 @@ def test_small_data_is_not_padded_much_either(tmp_path: Path, count: int, most: 
     """Durations as in SLUE-VoxPopuli, whose longest is fifteen times as long as its shortest."""
     seconds = np.random.default_rng(0).lognormal(2.114, 0.697, size=count).clip(1.0, 29.9).round(2).tolist()
     plan = data(train=listed(tmp_path, "u", seconds)).epoch(0, 0, batch_seconds=160.0)
-    assert sum(len(rows) * max(row.duration for row in rows) for rows in plan) < most * sum(seconds)
+    assert sum(len(rows) * max(row.utterance.duration for row in rows) for rows in plan) < most * sum(seconds)
 
 
 def test_padding_counts_where_speech_is_still_to_be_encoded(tmp_path: Path):
@@ -74,9 +78,11 @@ def test_padding_counts_where_speech_is_still_to_be_encoded(tmp_path: Path):
         loader = data(train=source)
         loader.cache = FeatureCache(loader.encoder, tmp_path) if cached else None
         plans[cached] = loader.epoch(0, 0, batch_seconds=80.0)
-    padded = {cached: max(len(rows) * max(row.duration for row in rows) for rows in plan) for cached, plan in plans.items()}
+    padded = {
+        cached: max(len(rows) * max(row.utterance.duration for row in rows) for rows in plan) for cached, plan in plans.items()
+    }
     assert padded[False] <= 80.0 < padded[True]
-    assert all(sum(row.duration for row in rows) <= 80.0 for rows in plans[True])
+    assert all(sum(row.utterance.duration for row in rows) <= 80.0 for rows in plans[True])
     assert len(plans[True]) < len(plans[False])
 
 
@@ -147,9 +153,9 @@ def read(loader: TrainingData, epoch: int = 0, seed: int = 0) -> dict[str, torch
     """The frames of an epoch by utterance."""
     plan = loader.epoch(seed, epoch, 10.0)
     batches = list(loader.batches(plan, seed, epoch))
-    assert [ids([batch.utterances]) for batch in batches] == [ids([rows]) for rows in plan]
-    pairs = [pair for batch in batches for pair in zip(batch.utterances, loader.frames(batch).rows(), strict=True)]
-    return {row.id: frames for row, frames in pairs}
+    assert [ids([batch.examples]) for batch in batches] == [ids([rows]) for rows in plan]
+    pairs = [pair for batch in batches for pair in zip(batch.examples, loader.frames(batch).rows(), strict=True)]
+    return {row.utterance.id: frames for row, frames in pairs}
 
 
 def test_cached_or_encoded_on_the_fly(tones: Path):
@@ -189,7 +195,7 @@ def test_augmentation_does_not_depend_on_the_batch(tones: Path):
     loader = data(train=str(tones / "train.jsonl"), speed=[0.9, 1.1], masking={"max_time_ratio": 0.3})
     together = read(loader, 3)
     for row in loader.utterances[:5]:
-        (batch,) = loader.batches([[row]], 0, 3)
+        (batch,) = loader.batches([[Example(row)]], 0, 3)
         torch.testing.assert_close(loader.frames(batch).values[0], together[row.id], rtol=1e-5, atol=1e-5)
 
 
@@ -212,15 +218,15 @@ def test_masks_begin_with_their_epoch(tones: Path):
         expected = audio.mask_features(plain[name], generator(0, 1, name, "mask"), **options)
         assert torch.equal(second[name], expected)
     for batch in loader.batches(loader.epoch(0, 1, 10.0), 0, 1, masked=False):
-        for row, found in zip(batch.utterances, loader.frames(batch).rows(), strict=True):
-            assert torch.equal(found, plain[row.id])
+        for row, found in zip(batch.examples, loader.frames(batch).rows(), strict=True):
+            assert torch.equal(found, plain[row.utterance.id])
 
 
 def test_batches_are_padded_with_zeros_and_can_be_changed(tones: Path):
     """Frames that were made under inference_mode would not take part in a backward pass."""
     for cache in (True, False):
         loader = data(train=str(tones / "train.jsonl"), cache=cache)
-        frames = loader.frames(next(loader.batches([loader.utterances], 0, 0)))
+        frames = loader.frames(next(loader.batches([[Example(row) for row in loader.utterances]], 0, 0)))
         assert not frames.values[~frames.mask].any()
         assert not frames.values.is_inference()
 

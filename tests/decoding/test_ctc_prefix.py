@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, Prefixes
+from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, Prefixes, SpokenPieces
 from stapes.decoding.drafts import Draft
 from stapes.llms.toy import ToyLLM
 from stapes.text.pieces import PieceVocabulary
@@ -116,12 +116,17 @@ def heard(pieces: PieceVocabulary, letters: str, steps: int, seed: int = 0) -> t
     return log_probs, classes
 
 
+def spoken(llm: ToyLLM, pieces: PieceVocabulary) -> SpokenPieces:
+    """Everything is said."""
+    return SpokenPieces(llm, pieces, lambda state, letters: (state, letters))
+
+
 def test_every_token_is_scored_by_language_and_sound(llm: ToyLLM, pieces: PieceVocabulary):
     """Tokens of one, two and three pieces, and the end, after nothing, after "the" and after "the" "h"."""
     log_probs, classes = heard(pieces, "the", 6)
     weight, (end,) = 0.3, llm.end_ids
     processor = CTCPrefixProcessor(
-        CTCPrefixScorer(log_probs, torch.tensor([6])), pieces, weight, [end], 1, candidates=len(llm.tokenizer)
+        CTCPrefixScorer(log_probs, torch.tensor([6])), spoken(llm, pieces), weight, [end], 1, candidates=len(llm.tokenizer)
     )
     scores = torch.randn(1, len(llm.tokenizer), generator=torch.Generator().manual_seed(0))
     language = scores.log_softmax(-1)[0]
@@ -140,7 +145,8 @@ def test_every_token_is_scored_by_language_and_sound(llm: ToyLLM, pieces: PieceV
 
 def test_only_the_best_tokens_of_the_llm_are_scored(llm: ToyLLM, pieces: PieceVocabulary):
     log_probs, _ = heard(pieces, "the", 6)
-    processor = CTCPrefixProcessor(CTCPrefixScorer(log_probs, torch.tensor([6])), pieces, 0.3, llm.end_ids, 1, candidates=5)
+    scorer = CTCPrefixScorer(log_probs, torch.tensor([6]))
+    processor = CTCPrefixProcessor(scorer, spoken(llm, pieces), 0.3, llm.end_ids, 1, candidates=5)
     scores = torch.randn(1, len(llm.tokenizer))
     mixed = processor(torch.zeros(1, 0, dtype=torch.long), scores)
     possible = set(mixed.isfinite()[0].nonzero().flatten().tolist())
@@ -159,7 +165,7 @@ def test_with_nearly_all_the_weight_on_it_the_text_is_what_was_heard(llm: ToyLLM
     lengths = torch.tensor([len(row) for row in rows])
     log_probs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     scorer = CTCPrefixScorer(log_probs, lengths)
-    processor = CTCPrefixProcessor(scorer, pieces, 0.999, llm.end_ids, beams, candidates=len(llm.tokenizer))
+    processor = CTCPrefixProcessor(scorer, spoken(llm, pieces), 0.999, llm.end_ids, beams, candidates=len(llm.tokenizer))
     prompt = llm.embed(torch.tensor([llm.encode("<u>x<a>")] * 2))
     mask = torch.ones(prompt.shape[:2], dtype=torch.bool)
     options = {"num_beams": beams, "do_sample": False, "max_new_tokens": 40, "logits_processor": [processor]}
@@ -181,7 +187,8 @@ def heard_and_scored(text: str, floor: float, banned: bool = False) -> tuple[Ten
     if banned:
         scores[0, token] = -torch.inf
     scorer = CTCPrefixScorer(log_probs, torch.tensor([4]))
-    processor = CTCPrefixProcessor(scorer, pieces, 0.4, llm.end_ids, 1, [Draft(text, llm)], candidates=2, floor=floor)
+    said, drafts = spoken(llm, pieces), [Draft(text, llm)]
+    processor = CTCPrefixProcessor(scorer, said, 0.4, llm.end_ids, 1, drafts, candidates=2, floor=floor)
     return processor.mix([0], [[]], scores)[0], token
 
 

@@ -3,12 +3,14 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from stapes.decoding.formats import CUE_LINES, FORMATS, LINE_CHARACTERS, SUFFIXES, render
 from stapes.decoding.longform import TimedText, Transcript
 from stapes.errors import RecipeError
+from stapes.types import Entity
 
 SHORT = Transcript(
     "öl & <wine> now",
@@ -19,6 +21,15 @@ SHORT = Transcript(
 WORDS = [f"word{number}" for number in range(60)]
 LONG = Transcript(" ".join(WORDS), [TimedText(10.0, 35.0, " ".join(WORDS))], False, None)
 SILENT = Transcript("", [], False, None)
+NAMED = Transcript(
+    "we met jane doe in rome",
+    [TimedText(0.0, 2.0, "we met jane doe in rome")],
+    False,
+    None,
+    entities=(Entity("PERSON", 7, 15, "jane doe"), Entity("PLACE", 19, 23, "rome")),
+)
+LISTED = Transcript("we met", [], False, None, entities=(Entity("PERSON", -1, -1, "jane"), Entity("PLACE", -1, -1, "rome")))
+FELT = Transcript("we met", [], False, None, sentiment="Positive")
 
 
 def test_text_is_the_text():
@@ -40,6 +51,22 @@ def test_json_is_one_line_with_the_segments_as_they_were_decoded():
         ],
         "capped": True,
     }
+
+
+def test_entities_and_sentiment_as_text():
+    assert render(NAMED, "text") == "we met [PERSON jane doe] in [PLACE rome]"
+    assert render(LISTED, "text") == "we met\n[PERSON jane]\n[PLACE rome]"
+    assert render(FELT, "text") == "we met\nPositive"
+    assert render(replace(FELT, text=""), "text") == "Positive"
+    assert render(replace(LISTED, text=""), "text") == "[PERSON jane]\n[PLACE rome]"
+    assert render(replace(NAMED, entities=()), "text") == NAMED.text
+
+
+def test_entities_and_sentiment_as_json():
+    found = json.loads(render(NAMED, "json"))
+    assert found["entities"][0] == {"label": "PERSON", "start": 7, "end": 15, "phrase": "jane doe"}
+    assert "sentiment" not in found
+    assert json.loads(render(FELT, "json"))["sentiment"] == "Positive"
 
 
 def test_subrip():

@@ -82,7 +82,7 @@ def test_any_of_the_end_tokens_ends_an_answer(model: SpeechLLM):
         place = old.tokens.index(end) if end in old.tokens else len(old.tokens)
         assert new.tokens == old.tokens[:place]
         assert new.capped == (place == len(old.tokens))
-        assert new.text == model.task.parse(model.llm.decode(new.tokens))
+        assert new.result == model.task.parse(model.llm.decode(new.tokens))
 
 
 def test_end_tokens_come_from_tokenizer_and_generation_config(toy_model: Build):

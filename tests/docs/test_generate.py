@@ -17,6 +17,7 @@ from stapes import recipe
 from stapes.adapters import ADAPTERS, DERIVED
 from stapes.encoders import ENCODERS
 from stapes.llms import LLMS
+from stapes.recipe import reading
 from stapes.registry import Table
 
 ROOT = Path(__file__).parents[2]
@@ -110,15 +111,15 @@ def test_recipes_exist():
 
 @pytest.mark.parametrize("option", sorted(set(OPTIONS)))
 def test_an_option_is_part_of_a_recipe(option: str):
-    toy = yaml.load((ROOT / "recipes/toy.yaml").read_text(), recipe._Loader)
-    recipe.parse(toy | yaml.load(option, recipe._Loader))
+    toy = yaml.load((ROOT / "recipes/toy.yaml").read_text(), reading._Loader)
+    recipe.parse(toy | yaml.load(option, reading._Loader))
 
 
 @pytest.mark.parametrize("table", [ADAPTERS, ENCODERS, LLMS], ids=lambda table: table.kind)
 def test_every_member_of_a_table_is_named(table: Table):
     missing = {name: file for name in table if (file := source(table, name)) not in FILES}
     assert missing == {}
-    chosen = [yaml.load(option, recipe._Loader).get(table.kind, {}).get("name") for option in OPTIONS]
+    chosen = [yaml.load(option, reading._Loader).get(table.kind, {}).get("name") for option in OPTIONS]
     assert set(table) <= set(chosen)
 
 
@@ -130,7 +131,7 @@ def source(table: Table, name: str) -> str:
 def test_every_loss_is_named():
     modules = {f"src/stapes/losses/{path.name}" for path in (ROOT / "src/stapes/losses").glob("*.py")}
     assert modules - {"src/stapes/losses/__init__.py", "src/stapes/losses/base.py"} <= FILES
-    weighed = {loss for option in OPTIONS for loss in yaml.load(option, recipe._Loader).get("train", {}).get("losses", {})}
+    weighed = {loss for option in OPTIONS for loss in yaml.load(option, reading._Loader).get("train", {}).get("losses", {})}
     assert weighed == set(losses_of_a_stage())
 
 

@@ -31,7 +31,7 @@ def pair(encoder: Encoder | None = None, llm: LLM | None = None, adapter: Callab
     torch.manual_seed(0)
     built = adapter(encoder_dim=encoder.dim, llm_dim=llm.dim, hidden_dim=16)
     healthy = admit(TOYS)
-    return Pair(SpeechLLM(encoder, built, llm, ASR()).eval(), TOYS, healthy.sound)
+    return Pair(SpeechLLM(encoder, built, llm, [ASR()]).eval(), TOYS, healthy.sound)
 
 
 def only(findings: Iterator[Finding]) -> Finding:

@@ -36,7 +36,7 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     # A model that gets everything right would tell little: what was said in the first one is said to be something else.
     rows = [replace(rows[0], text=f"{rows[0].text} x"), *rows[1:]]
     found = model.evaluate(rows)
-    assert set(found.scores) == RATES | COUNTS | {"intervals", "signature"}
+    assert set(found.scores) == RATES | COUNTS | {"intervals", "parts", "signature"}
     references = [row.text for row in rows]
     hypotheses = [prediction.hypothesis for prediction in found.predictions]
     assert [(each.id, each.reference, each.duration) for each in found.predictions] == [
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_counts_as_unheard_and_is_reported(model: Stapes, ro
 
 def test_a_model_without_a_ctc_head_has_no_score_of_one(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):
     found = evaluate(toy_model(ctc=None), rows, Decoding())
-    assert set(found.scores) == (RATES - {"ctc_wer"}) | COUNTS | {"intervals", "signature"}
+    assert set(found.scores) == (RATES - {"ctc_wer"}) | COUNTS | {"intervals", "parts", "signature"}
     assert set(found.scores["intervals"]) == RATES - {"ctc_wer"}
     assert {prediction.ctc for prediction in found.predictions} == {None}
     assert "model:" not in found.scores["signature"]

@@ -15,7 +15,7 @@ from stapes.data.cache import encode
 from stapes.data.manifest import read_manifest
 from stapes.evaluation.probe import Probe, probe
 from stapes.losses.next_token import next_token
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.training.display import Display
 from stapes.types import Padded
 
@@ -44,14 +44,14 @@ def learnt(tones: Path) -> tuple[SpeechLLM, list[Tensor], list[str]]:
         encoder={"name": "toy"},
         adapter={"name": "stack_mlp", "stride": 6, "hidden_dim": 64},
         llm={"name": "toy"},
-        task={"name": "asr"},
+        tasks=[{"name": "asr"}],
     )
     lora.set_trainable(model, ["adapter", "llm"])
     frames, texts = encode(model.encoder, rows).rows(), [row.text for row in rows]
     batch, answers = Padded.from_rows([row.clone() for row in frames]), [model.answer(text) for text in texts]
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=5e-3)
     for step in itertools.count():
-        loss = model(batch, answers, {"next_token": 1.0})["next_token"] / sum(map(len, answers))
+        loss = model(batch, Targets(answers), {"next_token": 1.0})["next_token"] / sum(map(len, answers))
         if float(loss.detach()) < 0.3:
             break
         assert step < 400, f"the toys do not learn: loss {float(loss):.2f}"

@@ -1,6 +1,7 @@
 """What a person reads of an evaluation."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,15 @@ def evaluation() -> Evaluation:
     counts = per_utterance(REFERENCES, HYPOTHESES)
     predictions = [
         Prediction(
-            f"u{number}", reference, hypothesis, None, counts[number], 1.5, number == 3, "no such file" if number == 2 else None
+            id=f"u{number}",
+            reference=reference,
+            hypothesis=hypothesis,
+            ctc=None,
+            counts=counts[number],
+            duration=1.5,
+            capped=number == 3,
+            labels={},
+            unreadable="no such file" if number == 2 else None,
         )
         for number, (reference, hypothesis) in enumerate(zip(REFERENCES, HYPOTHESES, strict=True))
     ]
@@ -60,3 +69,30 @@ def test_the_worst_come_first_and_what_is_right_does_not_come(evaluation: Evalua
 def test_nothing_wrong_nothing_listed(evaluation: Evaluation):
     right = Evaluation(evaluation.scores, evaluation.predictions[:1], "slue")
     assert "utterances with most errors" not in shown(right)
+
+
+def test_entities_by_tag(made: Callable[..., Evaluation]):
+    rows = [{"text": "on monday in Paris", "entities": [("DATE", "monday"), ("GPE", "Paris")]}]
+    text = shown(made({"name": "ner"}, rows, ["on [WHEN monday] in paris"]))
+    assert "NER F1" in text
+    assert "named entities by tag\n" in text
+    assert "│ PLACE │   0.00 │      0.00 │   0.00 │                 1 │" in text
+    assert "│ WHEN  │ 100.00 │    100.00 │ 100.00 │                 1 │" in text
+    assert "u0: 0 errors in 4 words, 1 entity lost, 1.0 s\nREF: on monday in paris\nHYP: on monday in paris" in text
+
+
+def test_sentiment_by_label(made: Callable[..., Evaluation]):
+    rows = [{"text": "well", "sentiment": label} for label in ("Positive", "Negative", "Negative")]
+    text = shown(made({"name": "sentiment"}, rows, ["Positive", "Positive", "Negative"]))
+    assert "sentiment by label\n" in text
+    assert "│ Negative │ 66.67 │    100.00 │  50.00 │                 2 │" in text
+    assert text.rstrip().endswith("u1: Negative taken for Positive, 1.0 s"), "there is no text to align"
+
+
+def test_translations_have_neither(made: Callable[..., Evaluation]):
+    rows = [{"text": "yes", "translations": {"fr": "le chat est là"}}]
+    text = shown(made({"name": "translation", "to": "fr"}, rows, ["le chat est ici"]))
+    assert "BLEU" in text
+    assert "WER" not in text
+    assert " by tag" not in text
+    assert " by label" not in text

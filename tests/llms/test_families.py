@@ -14,7 +14,7 @@ from stapes import checkpoint, lora, recipe
 from stapes.decoding.generate import generate
 from stapes.llms.base import SPEECH_MARK
 from stapes.llms.causal import CausalLLM
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.recipe import Decoding
 from stapes.types import Audio
 
@@ -216,13 +216,13 @@ def test_a_step_with_lora_learns_and_leaves_the_rest_alone(build: Callable[..., 
     frames = model.encode(Audio.from_arrays(contract.sounds([0.6, 1.9, 1.1])))
     answers = [model.answer(text) for text in TEXTS]
     assert all(answer[-1] == model.llm.end_id for answer in answers)
-    assert model.target_counts(answers)["ctc"] == sum(len(model.pieces.of_tokens(answer[:-1])) for answer in answers)
+    assert model.target_counts(Targets(answers))["ctc"] == sum(len(model.pieces.of_tokens(answer[:-1])) for answer in answers)
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     optimizer = torch.optim.Adam([value for value in model.parameters() if value.requires_grad], lr=1e-3)
     losses = []
     for _ in range(3):
         optimizer.zero_grad()
-        loss = sum(model(frames, answers, {"next_token": 1.0, "ctc": 1.0}).values())
+        loss = sum(model(frames, Targets(answers), {"next_token": 1.0, "ctc": 1.0}).values())
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -244,7 +244,7 @@ def test_a_checkpoint_brings_it_back_ties_and_template_included(
     sections |= {"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 32}}
     checkpoint.save(model, tmp_path / "run", recipe.parse(sections), checkpoint.trained_state(model))
     loaded, _, _ = checkpoint.load(tmp_path / "run")
-    assert (loaded.before.tolist(), loaded.after.tolist()) == model.llm.wrap(model.task.instruction)
+    assert loaded.prompts["asr"][0] == model.llm.wrap(model.task.instruction)
     inner = loaded.llm.model
     assert (inner.get_input_embeddings().weight is inner.get_output_embeddings().weight) is family.tied
 

@@ -77,7 +77,7 @@ def test_sentiment_against_the_equation():
         logits = logits_of(loss, H.double().numpy())
         expected += float(w[y] * (np.log(np.exp(logits).sum()) - logits[y]))
     assert float(loss(batch).detach()) == pytest.approx(expected, rel=1e-4)
-    assert loss.target_count([[0]] * 8, batch.utterances) == 6
+    assert loss.target_count([[0]] * 8, batch.utterances) == 5
 
 
 # -- class weights -----------------------------------------------------------------------------------------------------
@@ -135,3 +135,25 @@ def test_an_utterance_of_any_length_is_classified_and_every_embedding_is_seen(le
     after = loss.logits(Padded(changed, torch.full((length,), length)))
     assert (after - before).abs().amax(-1).min() > 1e-6
     assert after.shape == (length, 7)
+
+
+def test_both_kinds_are_the_sum_of_each():
+    """The same CNN, its outputs side by side; a mixture without one kind gives its classes no weight."""
+    both, batch = build(labels="both"), contract.pair()
+    both.observe((row, 1.0) for row in batch.utterances)
+    assert both.target_count([], batch.utterances) == sum(
+        (row.entities is not None) + (row.sentiment is not None) for row in batch.utterances
+    )
+    expected, start = torch.zeros(()), 0
+    for labels, count in (("entities", 7), ("sentiment", 3)):
+        single = build(labels=labels)
+        single.observe((row, 1.0) for row in batch.utterances)
+        state = both.state_dict()
+        outputs = {f"out.{name}": state[f"out.{name}"][start : start + count] for name in ("weight", "bias")}
+        single.load_state_dict(state | outputs)
+        torch.testing.assert_close(single.class_weights, both.class_weights[start : start + count])
+        expected, start = expected + single(batch), start + count
+    torch.testing.assert_close(both(batch), expected)
+    both.observe([(row("PERSON"), 1.0)])
+    assert both.class_weights[:7].any()
+    assert not both.class_weights[7:].any()

@@ -108,8 +108,8 @@ class NormalisesOverTheBatch(Classifier):
 class CountsEveryone(Classifier):
     """Takes an utterance without labels for one without entities."""
 
-    def _named(self, row: Any) -> list[str]:
-        return super()._named(row) or []
+    def _named(self, row: Any, kind: str) -> list[str]:
+        return super()._named(row, kind) or []
 
 
 class SumsInBfloat16(Matching):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from stapes import lora
 from stapes.losses.distillation import Distillation
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.types import Padded, Utterance
 
 TEXTS = ("the cat sat", "", "And then: it rained!")
@@ -51,9 +51,10 @@ def test_the_teacher_is_the_llm_as_it_was_reading_the_normalised_transcript(toy_
     """Against the bare LLM, row by row; LoRA has moved the student's and is back in its place afterwards."""
     model, base = build(toy_model), toy_model(llm_lora=None)
     answers = [model.answer(model.task.target(row)) for row in utterances()]
-    rows = model.taught(answers, utterances()).split([len(answers[0]), len(answers[2])])
+    before, after = base.prompts["asr"][0]
+    rows = model.taught(Targets(answers, utterances=utterances())).split([len(answers[0]), len(answers[2])])
     for found, text, answer in zip(rows, ("the cat sat", "and then it rained"), (answers[0], answers[2]), strict=True):
-        ids = [*base.before.tolist(), *base.llm.encode(text), *base.after.tolist(), *answer[:-1]]
+        ids = [*before, *base.llm.encode(text), *after, *answer[:-1]]
         expected = base.llm.model(torch.tensor([ids])).logits[0, -len(answer) :]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     transcripts = Padded.from_rows([model.llm.embed(torch.tensor(model.llm.encode("the cat sat")))])
@@ -65,18 +66,18 @@ def test_the_teacher_is_the_llm_as_it_was_reading_the_normalised_transcript(toy_
 def test_the_loss_is_the_sum_over_utterances_with_a_transcript(toy_model: Build):
     model, batch = build(toy_model), contract.frames([30, 12, 21], dim=16)
     answers = [model.answer(model.task.target(row)) for row in utterances()]
-    together = model(batch, answers, WEIGHTS, utterances())["distillation"]
+    together = model(batch, Targets(answers, utterances=utterances()), WEIGHTS)["distillation"]
     each = [
-        model(Padded.from_rows([frames]), [answer], WEIGHTS, [row])["distillation"]
+        model(Padded.from_rows([frames]), Targets([answer], utterances=[row]), WEIGHTS)["distillation"]
         for frames, answer, row in zip(batch.rows(), answers, utterances(), strict=True)
     ]
     torch.testing.assert_close(together, torch.stack(each).sum(), rtol=1e-4, atol=1e-4)
     assert each[1] == 0
     logits, _ = model.logits(model.speech(Padded.from_rows(batch.rows()[:1])).embeddings, answers[:1])
-    taught = model.taught(answers[:1], utterances()[:1])
+    taught = model.taught(Targets(answers[:1], utterances=utterances()[:1]))
     by_torch = F.kl_div((logits / 2).log_softmax(-1), (taught / 2).softmax(-1), reduction="batchmean")
     assert float(each[0]) == pytest.approx(float(by_torch) * len(answers[0]), rel=1e-4)
-    assert model.target_counts(answers, utterances())["distillation"] == len(answers[0]) + len(answers[2])
+    assert model.target_counts(Targets(answers, utterances=utterances()))["distillation"] == len(answers[0]) + len(answers[2])
 
 
 def test_gradients_are_the_students_alone(toy_model: Build):
@@ -87,8 +88,8 @@ def test_gradients_are_the_students_alone(toy_model: Build):
     batch, rows = contract.frames([30, 21], dim=16), [utterances()[0], utterances()[2]]
     answers = [model.answer(model.task.target(row)) for row in rows]
     twin = copy.deepcopy(model)
-    model(batch, answers, WEIGHTS, rows)["distillation"].backward()
-    fixed = build(toy_model).taught(answers, rows)
+    model(batch, Targets(answers, utterances=rows), WEIGHTS)["distillation"].backward()
+    fixed = build(toy_model).taught(Targets(answers, utterances=rows))
     logits, _ = twin.logits(twin.speech(batch).embeddings, answers)
     Distillation(2.0)(logits, fixed).backward()
     assert model.llm.training

@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora, recipe
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.training import footprint, sizes
 from stapes.types import Audio, Padded, Utterance
 
@@ -96,7 +96,7 @@ def test_activations_are_near_what_autograd_keeps(trainable: list[str], precisio
 
     def step() -> object:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            return model(frames, answers, {"next_token": 1.0})
+            return model(frames, Targets(answers), {"next_token": 1.0})
 
     (stage,) = resolved.resolved_stages
     measured = kept_by_autograd(model, step)
@@ -119,7 +119,9 @@ def test_activations_of_other_losses(names: tuple[str, ...]):
     lora.set_trainable(model, ["adapter", "losses", "llm.lora"])
     frames = Padded(torch.randn(4, 500, 16), torch.full((4,), 500))
     rows = [Utterance("x", Path("x.wav"), "x" * 40, 10.0, entities=())] * 4
-    measured = kept_by_autograd(model, lambda: model(frames, [[*range(20, 60)]] * 4, dict.fromkeys(names, 1.0), rows))
+    measured = kept_by_autograd(
+        model, lambda: model(frames, Targets([[*range(20, 60)]] * 4, utterances=rows), dict.fromkeys(names, 1.0))
+    )
     (stage,) = resolved.resolved_stages
     assert 0.7 < of_training(resolved, stage).activations / measured < 1.4
 
@@ -141,7 +143,7 @@ def test_what_gradient_checkpointing_saves():
     measured, estimated = [], []
     for stage in resolved.resolved_stages:
         model.llm.checkpoint_gradients(stage.gradient_checkpointing)
-        measured.append(kept_by_autograd(model, lambda: model(frames, [[*range(20, 60)]] * 4, {"next_token": 1.0})))
+        measured.append(kept_by_autograd(model, lambda: model(frames, Targets([[*range(20, 60)]] * 4), {"next_token": 1.0})))
         estimated.append(of_training(resolved, stage).activations)
     saved = (estimated[0] - estimated[1]) / (measured[0] - measured[1])
     assert 0.3 < saved < 0.8, "of two layers, the estimate has one, which the backward pass computes again"

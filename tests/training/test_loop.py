@@ -18,13 +18,16 @@ from stapes.data.loader import TrainingData
 from stapes.data.manifest import read_manifest
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import TrainingError
+from stapes.model import Targets
 from stapes.recipe import Recipe
+from stapes.tasks.asr import ASR
 from stapes.training.validation import Validation
 
 Run = Callable[..., Path]
 Log = Callable[[Path], list[dict[str, Any]]]
 
 # (next_token, ctc) of each step of recipes/toy.yaml. A change here is a change of what training computes: say why.
+TASKS = {"asr": ASR()}
 GOLDEN = [
     (5.65598, 10.5412),
     (5.6696, 9.79091),
@@ -71,17 +74,17 @@ def test_losses_and_gradient_are_per_target_of_all_micro_batches(run: Run, log: 
     options = {"steps": 1, "accumulation": 3, "batch_seconds": 4}
     (record,) = log(run("run", train=options))
     recipe = toy_recipe(train=options)
-    model, data = fresh(recipe), TrainingData(recipe.data, ToyEncoder(), progress=False)
+    model, data = fresh(recipe), TrainingData(recipe.data, ToyEncoder(), TASKS, progress=False)
     data.attach(cache=True)
     lora.set_trainable(model, ["adapter", "ctc"])
     micro = data.epoch(0, 0, 4)[:3]
-    answers = [[model.answer(row.text) for row in rows] for rows in micro]
+    answers = [[model.answer(row.utterance.text) for row in rows] for rows in micro]
     tokens = sum(len(answer) for rows in answers for answer in rows)
     pieces = sum(len(model.pieces.of_tokens(answer)) for rows in answers for answer in rows)
     assert len({sum(map(len, rows)) for rows in answers}) > 1
     sums = {"next_token": torch.zeros(()), "ctc": torch.zeros(())}
     for batch, targets in zip(data.batches(micro, 0, 0), answers, strict=True):
-        for name, value in model(data.frames(batch), targets, sums).items():
+        for name, value in model(data.frames(batch), Targets(targets), sums).items():
             sums[name] = sums[name] + value
     losses = {"next_token": sums["next_token"] / tokens, "ctc": sums["ctc"] / pieces}
     (losses["next_token"] + 0.3 * losses["ctc"]).backward()
@@ -101,7 +104,7 @@ def test_only_what_is_trainable_moves(run: Run, toy_recipe: Callable[..., Recipe
 
 
 def test_epochs_are_passes_over_the_data(run: Run, log: Log, toy_recipe: Callable[..., Recipe]):
-    data = TrainingData(toy_recipe().data, ToyEncoder(), progress=False)
+    data = TrainingData(toy_recipe().data, ToyEncoder(), TASKS, progress=False)
     data.attach(cache=True)
     plans = [len(data.epoch(0, epoch, 8)) for epoch in range(3)]
     assert len(log(run("whole", train={"steps": None, "epochs": 2}))) == plans[0] + plans[1]
@@ -120,10 +123,10 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_the_utterances(
     cache.close()
     with pytest.raises(TrainingError, match="stage train: the loss is nan in the batch") as caught:
         run("run", train={"steps": 30, "batch_seconds": 3})
-    data = TrainingData(toy_recipe().data, ToyEncoder(), progress=False)
+    data = TrainingData(toy_recipe().data, ToyEncoder(), TASKS, progress=False)
     data.attach(cache=True)
-    (batch,) = [rows for rows in data.epoch(0, 0, 3) if bad in rows]
-    assert f"in the batch of {', '.join(row.id for row in batch)}, expected" in str(caught.value)
+    (batch,) = [rows for rows in data.epoch(0, 0, 3) if bad in [row.utterance for row in rows]]
+    assert f"in the batch of {', '.join(row.utterance.id for row in batch)}, expected" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(record["next_token"] < 10 for record in log(tmp_path / "run" / "1-train"))
 
@@ -134,7 +137,7 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_the_utterances(
 def scores(folder: Path, recipe: Recipe) -> dict[str, float]:
     """The validation scores of a saved model."""
     model, decoding, _ = checkpoint.load(folder)
-    validation = Validation.load(recipe.data.dev, 100, model.encoder)
+    validation = Validation.load(recipe.data.dev, 100, model.encoder, model.tasks)
     validation.attach(model.encoder, cache=True)
     return validation.scores(model, recipe.resolved_stages[0], decoding)
 

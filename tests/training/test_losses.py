@@ -16,6 +16,7 @@ from stapes.data.manifest import read_manifest, write_manifest
 from stapes.errors import CheckpointError, DataError, RecipeError
 from stapes.losses import READ_BY_LLM
 from stapes.model import SpeechLLM
+from stapes.tasks import Example
 from stapes.training.stages import validate
 from stapes.types import Entity, Padded
 
@@ -77,14 +78,14 @@ def test_any_losses_go_together(toy_model: Callable[..., SpeechLLM], labelled: d
     resolved = recipe.Losses.model_validate(SMALL).model_dump()
     model = toy_model(loss_modules={name: resolved[name] for name in ALL[2:]})
     rows = read_manifest(labelled["train"])[:5]
-    answers = [model.answer(model.task.target(row)) for row in rows]
+    targets = model.targets([Example(row) for row in rows])
     values = torch.randn(5, 30, 16, generator=torch.Generator().manual_seed(0))
     batch = Padded(values, torch.tensor([30, 12, 21, 9, 17])).zero_padding()
     with torch.no_grad():
-        together = model(batch, answers, dict.fromkeys(names, 1.0), rows)
+        together = model(batch, targets, dict.fromkeys(names, 1.0))
         assert set(together) == set(names)
         for name in names:
-            torch.testing.assert_close(model(batch, answers, {name: 1.0}, rows)[name], together[name])
+            torch.testing.assert_close(model(batch, targets, {name: 1.0})[name], together[name])
 
 
 def test_alpha_is_a_pair_of_weights(run: Run, labelled: dict[str, Any]):

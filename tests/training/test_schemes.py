@@ -88,7 +88,7 @@ def test_a_scheme(
     description = checkpoint.read_description(folder)
     assert [description[part]["digest"] for part in ("encoder", "llm")] == [base.encoder.digest, base.llm.digest]
 
-    validation = Validation.load(changes["data"]["dev"], 100, model.encoder)
+    validation = Validation.load(resolved.data.dev, 100, model.encoder, model.tasks)
     validation.attach(model.encoder, cache=encoder == "frozen")
     scores = validation.scores(model, resolved.resolved_stages[0], decoding)
     assert scores == pytest.approx(log(folder)[-1]["evaluation"], rel=1e-6), "of the model as it was when it was saved"

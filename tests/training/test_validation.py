@@ -13,25 +13,27 @@ from stapes.errors import DataError
 from stapes.evaluation.probe import probe
 from stapes.metrics.wer import wer
 from stapes.model import SpeechLLM
-from stapes.recipe import Decoding, Stage
+from stapes.recipe import Decoding, HeldOut, Stage
+from stapes.tasks.asr import ASR
 from stapes.training.validation import Validation
 from stapes.types import Padded, Utterance
 
 LISTEN = Stage(name="listen", losses={"next_token": 1.0, "ctc": 0.3})
 ALIGN = Stage(name="align", losses={"ctc": 1.0})
+TASKS = {"asr": ASR()}
 
 
 def load(manifest: Path, count: int = 100, cache: bool = True) -> Validation:
-    found = Validation.load(str(manifest), count, ToyEncoder())
+    found = Validation.load([HeldOut(path=str(manifest))], count, ToyEncoder(), TASKS)
     found.attach(ToyEncoder(), cache)
     return found
 
 
 def test_the_same_part_of_a_manifest_every_time(tones: Path):
     first, second = load(tones / "train.jsonl", 7), load(tones / "train.jsonl", 7)
-    assert len(first.utterances) == 7
-    assert first.utterances == second.utterances
-    assert len(load(tones / "train.jsonl", 99).utterances) == 16
+    assert len(first.parts[0].utterances) == 7
+    assert first.parts == second.parts
+    assert len(load(tones / "train.jsonl", 99).parts[0].utterances) == 16
 
 
 def test_what_cannot_be_judged_is_left_out(tones: Path, tmp_path: Path):
@@ -39,7 +41,7 @@ def test_what_cannot_be_judged_is_left_out(tones: Path, tmp_path: Path):
     long = Utterance("long", row.audio, "a", 31.0)
     noise = Utterance("noise", row.audio, "", 1.0, kind="non-speech")
     write_manifest(tmp_path / "m.jsonl", [long, row, noise])
-    assert [found.id for found in load(tmp_path / "m.jsonl").utterances] == [row.id]
+    assert [found.id for found in load(tmp_path / "m.jsonl").parts[0].utterances] == [row.id]
     write_manifest(tmp_path / "none.jsonl", [long, noise])
     with pytest.raises(DataError, match="no utterance with a transcript, expected at least one to choose checkpoints on"):
         load(tmp_path / "none.jsonl")

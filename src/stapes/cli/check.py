@@ -108,8 +108,9 @@ def _data(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe's manifests, read and checked."""
     from stapes.data.manifest import read_manifest
 
-    used = [("train", source.path) for source in recipe.data.train]
-    used += [("dev", recipe.data.dev)] if recipe.data.dev else []
+    mixtures = [stage.mixture for stage in recipe.resolved_stages if stage.mixture is not None] + [recipe.data.train]
+    used = list(dict.fromkeys(("train", source.path) for mixture in mixtures for source in mixture))
+    used += list(dict.fromkeys(("dev", source.path) for source in recipe.data.dev))
     used += [("noise", recipe.data.noise.path)] if recipe.data.noise else []
     rows = []
     for use, path in used:

@@ -15,7 +15,9 @@ from stapes.errors import DataError
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)],
     data: Annotated[Path, typer.Option("--data", "-d", help="A manifest (`stapes prepare`).", show_default=False)],
-    task: options.Task = "asr",
+    task: options.Task = None,
+    style: options.Style = "spoken",
+    to: options.To = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of the manifest.")] = None,
     as_json: options.AsJson = False,
     normaliser: Annotated[
@@ -32,10 +34,11 @@ def evaluate(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for predictions.jsonl and scores.json. (default: evaluation-DATA in a run folder, else none)",
+            help="Folder for predictions, scores and reports. (default: evaluation-DATA in a run folder, else none)",
             show_default=False,
         ),
     ] = None,
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write report.html, a page with plots and sound.")] = True,
     quiet: options.Quiet = False,
 ) -> None:
     """Score a model: WER and CER with their errors, 95 % intervals and a signature that says how they were measured.
@@ -53,34 +56,41 @@ def evaluate(
           one JSON object on standard output; predictions in runs/mine/evaluation-dev/
     \b
       stapes evaluate stapes-base --data dev.jsonl --limit 100 --beams 4 --output results/beam4
-          the first hundred utterances, by beam search; predictions.jsonl and scores.json in results/beam4
+          the first hundred utterances, by beam search; predictions.jsonl, scores.json, report.md and report.html (errors by
+          kind, and the worst utterances to be listened to) in results/beam4
     """
     from stapes.data.manifest import read_manifest
     from stapes.evaluation.report import report
+    from stapes.evaluation.save import save_reports
 
     utterances = read_manifest(data)[:limit]
     folder = output or _beside(model, data)
     if folder is not None:
         _make(folder)
     with options.only_results_on_stdout():
-        loaded = options.load_model(model, device, dtype, task, beams, ctc_weight)
+        loaded = options.load_model(model, device, dtype, beams, ctc_weight)
         with options.Bar("evaluating", sum(utterance.duration for utterance in utterances), quiet) as bar:
             found = loaded.evaluate(
                 utterances,
+                task=task,
+                style=style,
+                to=to,
                 normaliser=normaliser,
                 batch_seconds=batch_seconds,
                 on_progress=bar.advance,
                 on_unreadable=lambda error: options.warn(f"error: {error}"),
             )
+    title = f"{loaded.name} on {data}"
     if as_json:
         typer.echo(json.dumps(found.scores))
     else:
         from rich.console import Console
 
-        Console().print(report(found, f"{loaded.name} on {data}"))
+        Console().print(report(found, title))
     if folder is not None:
         found.save(folder)
-        options.warn(f"predictions and scores: {folder}")
+        save_reports(found, folder, title, html)
+        options.warn(f"predictions, scores and reports: {folder}")
     if "unreadable" in found.scores:
         raise typer.Exit(2)
 

@@ -41,8 +41,10 @@ def _models() -> list[dict[str, Any]]:
 
     rows = []
     for path in sorted(checkpoint.MODELS.glob(f"*/{checkpoint.DESCRIPTION}")):
-        recipe = checkpoint.read_description(path.parent)["recipe"]
-        parts = {part: recipe[part]["name"] for part in ("encoder", "adapter", "llm", "task")}
+        description = checkpoint.read_description(path.parent)
+        recipe = description["recipe"]
+        parts = {part: recipe[part]["name"] for part in ("encoder", "adapter", "llm")}
+        parts["tasks"] = ", ".join(description["prompts"])
         weights = {part: recipe[part].get("weights") for part in ("encoder", "llm")}
         size = (path.parent / checkpoint.TENSORS).stat().st_size
         rows.append({"name": path.parent.name, **parts, "weights": weights, "bytes": size, "folder": str(path.parent)})
@@ -98,9 +100,9 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table as Grid
 
     console = Console()
-    grid = Grid("model", "encoder", "adapter", "LLM", "task", "MB", title="shipped models", title_justify="left")
+    grid = Grid("model", "encoder", "adapter", "LLM", "tasks", "MB", title="shipped models", title_justify="left")
     for row in facts["models"]:
-        grid.add_row(*(row[key] for key in ("name", "encoder", "adapter", "llm", "task")), f"{row['bytes'] / 1e6:.1f}")
+        grid.add_row(*(row[key] for key in ("name", "encoder", "adapter", "llm", "tasks")), f"{row['bytes'] / 1e6:.1f}")
     console.print(grid if facts["models"] else "no model is shipped with this installation")
     grid = Grid("recipe", "what", title="recipes (stapes train NAME)", title_justify="left")
     for row in facts["recipes"]:

@@ -14,13 +14,16 @@ import typer
 from typer.core import TyperGroup
 
 import stapes
+from stapes.cli.annotate import annotate
 from stapes.cli.check import check
+from stapes.cli.compare import compare
 from stapes.cli.doctor import doctor
 from stapes.cli.evaluate import evaluate
 from stapes.cli.export import export
 from stapes.cli.fetch import fetch
 from stapes.cli.ls import ls
 from stapes.cli.prepare import prepare
+from stapes.cli.slue import slue
 from stapes.cli.train import train
 from stapes.cli.transcribe import transcribe
 from stapes.errors import StapesError
@@ -74,10 +77,13 @@ def commands(
 _COMMANDS: dict[Callable[..., None], str] = {
     transcribe: "Sound to text, JSON or subtitles.",
     evaluate: "Score a model on a manifest.",
+    compare: "Test whether one run is better than another.",
+    slue: "Compute the SLUE score from two evaluations.",
     train: "Train a recipe into a run folder.",
     check: "Check a recipe: keys, data, parameters, memory.",
     doctor: "Examine a pair of encoder and LLM, with an adapter.",
     prepare: "Turn a corpus or a folder of recordings into manifests.",
+    annotate: "Label transcripts by an LLM or by spaCy.",
     export: "Write a model with its encoder and LLM into one folder.",
     fetch: "Fetch pretrained weights into the cache.",
     ls: "List models, recipes, weights and components.",

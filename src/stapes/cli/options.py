@@ -37,23 +37,31 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Task = Annotated[str, typer.Option(help="What the model does: asr.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What to do: asr, ner, sentiment, translation, asr+ner or asr+sentiment. (default: the model's first)",
+        show_default=False,
+    ),
+]
+Style = Annotated[str, typer.Option(help="spoken (the words alone) or written (capitals, punctuation, digits).")]
+To = Annotated[
+    str | None, typer.Option(metavar="LANGUAGE", help="Translate into this language, such as fr.", show_default=False)
+]
 
 
-def load_model(name: str, device: str, dtype: str, task: str, beams: int | None, ctc_weight: float | None) -> Stapes:
+def load_model(name: str, device: str, dtype: str, beams: int | None, ctc_weight: float | None) -> Stapes:
     """The model that a command line asks for; libraries keep quiet meanwhile.
 
     Raises:
-        StapesError: there is none, it does not fit, or it was not trained for ``task``.
+        StapesError: there is none, or it does not fit.
     """
     import stapes
     from stapes import memory
 
     silence_libraries()
     memory.keep()
-    model = stapes.load(name, device, dtype, beams=beams, ctc_weight=ctc_weight)
-    model.check_task(task)
-    return model
+    return stapes.load(name, device, dtype, beams=beams, ctc_weight=ctc_weight)
 
 
 def silence_libraries() -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from stapes.decoding.longform import Transcript
 
 STDIN = "-"
+COLOURS = {  # of the combined tags; raw ones are white
+    "PERSON": "green",
+    "PLACE": "cyan",
+    "ORG": "magenta",
+    "NORP": "yellow",
+    "LAW": "red",
+    "QUANT": "blue",
+    "WHEN": "bright_yellow",
+}
 SUBTITLES = ("srt", "vtt")
 CHUNK_BATCHES = 8  # batches of sound in memory at once: enough to sort by length, little to hold
 
@@ -32,7 +41,9 @@ def transcribe(
         typer.Argument(metavar="FILE", help="Sound files, patterns, folders, or - for standard input.", show_default=False),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help=options.MODEL_HELP)] = "stapes-base",
-    task: options.Task = "asr",
+    task: options.Task = None,
+    style: options.Style = "spoken",
+    to: options.To = None,
     form: Annotated[str, typer.Option("--format", "-f", help="text, json, srt or vtt.")] = "text",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -65,6 +76,12 @@ def transcribe(
       ffmpeg -i stream.ts -f wav - | stapes transcribe - --format json
           sound from standard input; JSON is one object a line
     \b
+      stapes transcribe speech.wav --task ner
+          the text with its named entities, in colour on a terminal, else in brackets
+    \b
+      stapes transcribe talk.wav --style written
+          with capitals, punctuation and digits
+    \b
       stapes transcribe talk.wav --model runs/mine --beams 4 --device cuda
           a model of one's own, beam search, on a GPU
     """
@@ -80,8 +97,10 @@ def transcribe(
             sounds = [sound for _, sound in chunk if not isinstance(sound, AudioError)]
             if sounds and speech is None:
                 with bar.aside():
-                    speech = options.load_model(model, device, dtype, task, beams, ctc_weight)
-            found = iter(_recognise(speech, sounds, batch_seconds, bar) if speech is not None else [])
+                    speech = options.load_model(model, device, dtype, beams, ctc_weight)
+                    speech.find_task(task, style, to)
+            asked = {"task": task, "style": style, "to": to}
+            found = iter(_recognise(speech, sounds, asked, batch_seconds, bar) if speech is not None else [])
             with bar.aside():
                 for name, sound in chunk:
                     if isinstance(sound, AudioError):
@@ -139,13 +158,18 @@ def _chunks(names: list[str], seconds: float) -> Iterator[list[tuple[str, np.nda
         yield chunk
 
 
-def _recognise(speech: Stapes, sounds: list[np.ndarray], batch_seconds: float, bar: options.Bar) -> list[Transcript]:
+def _recognise(
+    speech: Stapes, sounds: list[np.ndarray], asked: dict[str, Any], batch_seconds: float, bar: options.Bar
+) -> list[Transcript]:
     from stapes.types import SAMPLE_RATE_HZ
 
     files_per_second = len(sounds) * SAMPLE_RATE_HZ / max(1, sum(map(len, sounds)))
     with options.only_results_on_stdout():
         return speech.transcribe(
-            list(sounds), batch_seconds=batch_seconds, on_progress=lambda seconds: bar.advance(seconds * files_per_second)
+            list(sounds),
+            **asked,
+            batch_seconds=batch_seconds,
+            on_progress=lambda seconds: bar.advance(seconds * files_per_second),
         )
 
 
@@ -183,6 +207,8 @@ class _Output:
         text = render(transcript, self.form, name)
         if name in self.paths:
             self.paths[name].write_text(text + "\n", encoding="utf-8")
+        elif self.form == "text" and transcript.entities and self.file is sys.stdout and sys.stdout.isatty():
+            _coloured(transcript, name if self.named else "")
         else:
             print(f"{name}: {text}" if self.named else text, file=self.file, flush=True)
 
@@ -192,6 +218,21 @@ class _Output:
     def __exit__(self, *_: object) -> None:
         if self.file is not sys.stdout:
             self.file.close()
+
+
+def _coloured(transcript: Transcript, name: str) -> None:
+    """Print entities in colour, each followed by its tag."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from stapes.decoding.formats import parts
+
+    line = Text(f"{name}: " if name else "")
+    for text, label in parts(transcript):
+        line.append(text, None if label is None else f"bold {COLOURS.get(label, 'white')}")
+        if label is not None:
+            line.append(f" {label}", f"dim {COLOURS.get(label, 'white')}")
+    Console(highlight=False, soft_wrap=True).print(line)
 
 
 def _paths(names: list[str], folder: Path, suffix: str) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +21,8 @@ from stapes.data.cache import FeatureCache, fill, read_utterance
 from stapes.data.manifest import read_manifest
 from stapes.encoders import Encoder
 from stapes.errors import DataError
-from stapes.recipe import Data
+from stapes.recipe import Data, Source
+from stapes.tasks import Example, Task, find_task
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
 MOST_BUCKETS = 20  # ours
@@ -33,13 +34,13 @@ class Batch:
     """Utterances, read; ``TrainingData.frames`` makes frames of them.
 
     Attributes:
-        utterances: which they are.
+        examples: which utterances they are, and what is asked about each.
         sound: cached frames (T, E) of each, or waveforms that are still to be encoded.
         seed, epoch: what masks are drawn from.
         masked: whether the recipe's masks are laid over the frames.
     """
 
-    utterances: list[Utterance]
+    examples: list[Example]
     sound: list[Tensor] | Audio
     seed: int
     epoch: int
@@ -53,40 +54,62 @@ def generator(*parts: object) -> np.random.Generator:
 
 
 class TrainingData:
-    """The training mixture of a recipe.
+    """The training mixture of a stage.
 
     Args:
         data: the recipe's section.
         encoder: gives the frames.
+        tasks: of the model, by their keys.
+        mixture: of the stage, in place of ``data.train``.
         progress: show a bar while the cache is filled.
 
     Attributes:
         utterances: all that take part.
         too_long: those left out for ``max_seconds`` or the encoder's window.
+        unlabelled: those left out because they lack the labels of the task that their source is for.
         cache: where frames are read from; None encodes each utterance when its turn comes (see ``attach``).
 
     Raises:
-        DataError: nothing is left to train on.
+        DataError: nothing is left to train on, of all sources or of one.
     """
 
-    def __init__(self, data: Data, encoder: Encoder, progress: bool = True) -> None:
-        self.data, self.encoder, self.progress = data, encoder, progress
+    def __init__(
+        self,
+        data: Data,
+        encoder: Encoder,
+        tasks: Mapping[str, Task],
+        mixture: Sequence[Source] | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.data, self.encoder, self.tasks, self.progress = data, encoder, tasks, progress
         most = min(data.max_seconds, encoder.max_seconds)
         self.too_long: list[Utterance] = []
-        self._sources: list[tuple[list[Utterance], float]] = []
-        for source in data.train:
+        self.unlabelled: list[Utterance] = []
+        self._sources: list[tuple[list[Utterance], Task, float]] = []
+        for source in data.train if mixture is None else mixture:
+            task = find_task(tasks, source.task)
             rows = read_manifest(source.path)
             self.too_long += [row for row in rows if row.duration > most]
-            self._sources.append(([row for row in rows if row.duration <= most], source.weight))
-        self.utterances = [row for rows, _ in self._sources for row in rows]
+            fitting = [row for row in rows if row.duration <= most]
+            labelled = [row for row in fitting if task.has_target(row)]
+            if fitting and not labelled:
+                raise DataError(source.path, "no utterance has labels", f"what the task '{task.key}' is trained on")
+            self.unlabelled += [row for row in fitting if not task.has_target(row)]
+            self._sources.append((labelled, task, source.weight))
+        self.utterances = list({(row.source, row.id): row for rows, _, _ in self._sources for row in rows}.values())
         if not self.utterances:
             raise DataError("data.train", "no utterance to train on", f"manifests with utterances of at most {most:g} s")
         self.noise = read_manifest(data.noise.path) if data.noise else []
         self.cache: FeatureCache | None = None
 
+    @property
+    def asked(self) -> list[str]:
+        """The keys of the tasks that are trained."""
+        return list(dict.fromkeys(task.key for _, task, _ in self._sources))
+
     def mixture(self) -> Iterator[tuple[Utterance, float]]:
-        """Every utterance, and how often it is seen in an epoch."""
-        return ((row, weight) for rows, weight in self._sources for row in rows)
+        """Every utterance, and how often it is seen in an epoch; for each of its tasks."""
+        return ((row, weight) for rows, _, weight in self._sources for row in rows)
 
     def attach(self, cache: bool) -> None:
         """Read the frames of the encoder as it now is from a cache, filled here, or encode every batch.
@@ -98,20 +121,22 @@ class TrainingData:
         if self.cache is not None:
             fill(self.cache, self.utterances, self.progress)
 
-    def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Utterance]]:
+    def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Example]]:
         """The micro-batches of an epoch, in order: the same for the same arguments."""
         from lhotse import CutSet
         from lhotse.dataset import DynamicBucketingSampler
 
-        drawn: list[Utterance] = []
-        for number, (rows, weight) in enumerate(self._sources):
+        drawn: list[Example] = []
+        for number, (rows, task, weight) in enumerate(self._sources):
             order = generator(seed, epoch, "mixture", number).permutation(len(rows))
             whole, part = divmod(weight, 1)
-            drawn += rows * int(whole) + [rows[index] for index in sorted(order[: round(part * len(rows))])]
+            seen = rows * int(whole) + [rows[index] for index in sorted(order[: round(part * len(rows))])]
+            templates = generator(seed, epoch, "templates", number).integers(len(task.instructions), size=len(seen))
+            drawn += [Example(row, task.key, int(which)) for row, which in zip(seen, templates, strict=True)]
         if len(drawn) == 1:
             return [drawn]  # lhotse makes no fewer than two buckets
-        seconds = sum(row.duration for row in drawn)
-        cuts = CutSet.from_cuts(_cut(number, row) for number, row in enumerate(drawn))
+        seconds = sum(example.utterance.duration for example in drawn)
+        cuts = CutSet.from_cuts(_cut(number, example.utterance) for number, example in enumerate(drawn))
         rng_seed = int(generator(seed, epoch, "order").integers(2**31))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the cuts are in memory already, and few
@@ -128,25 +153,25 @@ class TrainingData:
             )
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
-    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Sequence[Example]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
         """Read the micro-batches of ``plan``, one ahead of the caller; ``masked`` if they are to get the recipe's masks."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
-            for rows in plan:
-                following = pool.submit(self._read, list(rows), seed, epoch, masked)
+            for examples in plan:
+                following = pool.submit(self._read, list(examples), seed, epoch, masked)
                 if ahead is not None:
                     yield ahead.result()
                 ahead = following
             if ahead is not None:
                 yield ahead.result()
 
-    def _read(self, rows: list[Utterance], seed: int, epoch: int, masked: bool) -> Batch:
+    def _read(self, examples: list[Example], seed: int, epoch: int, masked: bool) -> Batch:
         sound: list[Tensor] | Audio
         if self.cache is not None:
-            sound = [self.cache.get(row) for row in rows]
+            sound = [self.cache.get(example.utterance) for example in examples]
         else:
-            sound = Audio.from_arrays([self._waveform(row, seed, epoch) for row in rows])
-        return Batch(rows, sound, seed, epoch, masked)
+            sound = Audio.from_arrays([self._waveform(example.utterance, seed, epoch) for example in examples])
+        return Batch(examples, sound, seed, epoch, masked)
 
     def frames(self, batch: Batch) -> Padded:
         """The frames (B, T, E) of a batch, float32: encoded, where that has not been done, and masked.
@@ -162,8 +187,8 @@ class TrainingData:
         if batch.masked and masking is not None and batch.epoch >= masking.from_epoch:
             options = masking.model_dump(exclude={"from_epoch"})
             frames = [
-                audio.mask_features(values, generator(batch.seed, batch.epoch, row.id, "mask"), **options)
-                for row, values in zip(batch.utterances, frames, strict=True)
+                audio.mask_features(values, generator(batch.seed, batch.epoch, example.utterance.id, "mask"), **options)
+                for example, values in zip(batch.examples, frames, strict=True)
             ]
         return Padded.from_rows([values.clone() for values in frames])
 

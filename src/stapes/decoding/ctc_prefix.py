@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from stapes.decoding.drafts import Draft
+from stapes.decoding.drafts import Draft, Listen
+from stapes.llms import LLM
 from stapes.losses.ctc import BLANK
 from stapes.text.pieces import PieceVocabulary
 
@@ -109,12 +110,46 @@ class CTCPrefixScorer:
         return Prefixes(ends_piece, ends_blank, label, torch.logsumexp(phi + piece, dim=1))
 
 
+class SpokenPieces:
+    """The pieces that the sound has to hold for a token, which depend on what stands before it: markup is not said.
+
+    Args:
+        llm: whose tokens the texts are made of.
+        pieces: how its tokens fall apart.
+        listen: as ``Task.listen``.
+    """
+
+    def __init__(self, llm: LLM, pieces: PieceVocabulary, listen: Listen) -> None:
+        self.llm, self.pieces, self.listen = llm, pieces, listen
+        self._states: dict[tuple[int, ...], str] = {(): ""}
+
+    def __call__(self, text: tuple[int, ...], token: int) -> Sequence[int] | None:
+        """Piece numbers of ``token`` after ``text``: none for markup, None for a special token."""
+        whole = self.pieces.of_token(token)
+        if not whole:
+            return None
+        letters = self.llm.spell(token)
+        self._states[*text, token], spoken = self.listen(self._state(text), letters)
+        if spoken == letters:
+            return whole
+        return self.pieces.of_tokens(self.llm.encode(spoken)) if spoken.strip() else ()
+
+    def is_space(self, token: int) -> bool:
+        """Whether a token is nothing but space, which is said with the word behind it."""
+        return self.llm.spell(token).isspace()
+
+    def _state(self, text: tuple[int, ...]) -> str:
+        if text not in self._states:
+            self._states[text], _ = self.listen(self._state(text[:-1]), self.llm.spell(text[-1]))
+        return self._states[text]
+
+
 class CTCPrefixProcessor(LogitsProcessor):
     """Mixes the CTC prefix score into ``generate``, greedy or beam.
 
     Args:
         scorer: of the batch.
-        pieces: how the LLM's tokens fall apart.
+        pieces: of a token after a text.
         weight: w.
         end_ids: the LLM's end tokens.
         beams: rows of ``generate`` per utterance.
@@ -127,7 +162,7 @@ class CTCPrefixProcessor(LogitsProcessor):
     def __init__(
         self,
         scorer: CTCPrefixScorer,
-        pieces: PieceVocabulary,
+        pieces: SpokenPieces,
         weight: float,
         end_ids: list[int],
         beams: int,
@@ -172,28 +207,43 @@ class CTCPrefixProcessor(LogitsProcessor):
         shortlist = [tokens[mask].tolist() for tokens, mask in zip(best.indices, likely, strict=True)]
         for tokens, token in zip(shortlist, self._expected([prefixes[row] for row in living]), strict=True):
             tokens += [token] if token is not None and token not in tokens else []
-        floored = language.clamp(min=language.amax(-1, keepdim=True) - self.floor)
+        written, floored = language, language.clamp(min=language.amax(-1, keepdim=True) - self.floor)
         language = torch.where(language.isneginf(), language, floored)  # what was ruled out before stays so
-        triples = [  # (which living row, token, its classes)
-            (index, token, [piece + 1 for piece in self.pieces.of_token(token)])
+        found = [
+            (index, token, self.pieces(prefixes[living[index]][1], token))
             for index in range(len(living))
             for token in shortlist[index]
-            if token not in self.end_ids and self.pieces.of_token(token)
+            if token not in self.end_ids
         ]
+        triples = [(index, token, [piece + 1 for piece in pieces]) for index, token, pieces in found if pieces]
+        silent = [(index, token) for index, token, pieces in found if pieces is not None and not pieces]
         owner = torch.tensor([index for index, _, _ in triples], device=device, dtype=torch.long)
         extended = self._extend(states.take(owner), [prefixes[living[index]][0] for index, _, _ in triples], triples)
         rows = torch.tensor(living, device=device)
         tokens = torch.tensor([token for _, token, _ in triples], device=device, dtype=torch.long)
         gain = (extended.score - states.score[owner]).float()
+        # A text with more pieces than there are frames has no path, or only one through the padding of a batch: it is dead, and
+        # from there on no word is any good.
+        dead = states.score[owner].isneginf() | (gain <= IMPOSSIBLE / 2)
+        gain[dead], extended.score[dead] = IMPOSSIBLE, -torch.inf
         mixed[rows[owner], tokens] = (1 - self.weight) * language[rows[owner], tokens] + self.weight * gain
-        ending = (states.complete - states.score).float()
+        ending = torch.where(states.score.isneginf(), 0.0, states.complete - states.score).float()
         for end in self.end_ids:
             mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
+        # Markup is not heard: to the sound it is as good as the best of what could be said instead, to the LLM what it is. A
+        # space waits for its word.
+        best_gain = ending.scatter_reduce(0, owner, gain, "amax")
+        for index, token in silent:
+            unheard = 0.0 if self.pieces.is_space(token) else best_gain[index]
+            mixed[living[index], token] = (1 - self.weight) * written[living[index], token] + self.weight * unheard
         for utterance in utterances:
             self._known[utterance] = {}
         for number, (index, token, _) in enumerate(triples):
             utterance, text = prefixes[living[index]]
             self._known[utterance][*text, token] = extended, number
+        for index, token in silent:
+            utterance, text = prefixes[living[index]]
+            self._known[utterance][*text, token] = states, index
         return mixed.to(scores.device)
 
     def _expected(self, prefixes: Sequence[tuple[int, tuple[int, ...]]]) -> list[int | None]:

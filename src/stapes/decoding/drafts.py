@@ -24,6 +24,7 @@ from stapes.llms import LLM
 POSITIONS = 64  # of all rows together in one step, the prompt apart (ours): beyond that, a CPU's time grows with them
 MOST = 16  # positions of one row in one step (ours)
 
+Listen = Callable[[str, str], tuple[str, str]]
 Choose = Callable[[list[int], list[list[int]], Tensor], list[int]]
 
 
@@ -33,10 +34,11 @@ class Draft:
     Args:
         text: as the LLM would write it, with the space before the first word.
         llm: whose tokens the other text is made of.
+        listen: which letters of the other text count (``Task.listen``): markup is in no draft. None for all of them.
     """
 
-    def __init__(self, text: str, llm: LLM) -> None:
-        self.text, self.llm = text, llm
+    def __init__(self, text: str, llm: LLM, listen: Listen | None = None) -> None:
+        self.text, self.llm, self.listen, self._state = text, llm, listen, ""
         self._letters = np.array([ord(letter) for letter in text], dtype=np.int64)
         # Edit distance of the other text to each prefix of the draft.
         self._distances = np.arange(len(text) + 1)
@@ -44,7 +46,10 @@ class Draft:
     def follow(self, token: int) -> None:
         """The other text has one more token."""
         places = np.arange(len(self._distances))
-        for letter in self.llm.spell(token):
+        letters = self.llm.spell(token)
+        if self.listen is not None:
+            self._state, letters = self.listen(self._state, letters)
+        for letter in letters:
             before = self._distances
             replaced = before[:-1] + (self._letters != ord(letter))
             after = np.concatenate([before[:1] + 1, np.minimum(replaced, before[1:] + 1)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from stapes.decoding.longform import TimedText, Transcript
@@ -35,15 +35,42 @@ def render(transcript: Transcript, form: str, name: str = "") -> str:
     return FORMATS[form](transcript, name)
 
 
+def parts(transcript: Transcript) -> Iterator[tuple[str, str | None]]:
+    """What a transcript says, in order: stretches of text, each with the label of the entity that it is or None; then, a line
+    each, the entities that are not in the text, and the sentiment.
+    """
+    within = [entity for entity in transcript.entities or () if entity.start >= 0]
+    done = 0
+    for entity in within:
+        if entity.start > done:
+            yield transcript.text[done : entity.start], None
+        yield entity.phrase, entity.label
+        done = entity.end
+    if done < len(transcript.text):
+        yield transcript.text[done:], None
+    lines = int(bool(transcript.text))
+    for entity in transcript.entities or ():
+        if entity.start < 0:
+            yield from [("\n", None)] * lines
+            yield entity.phrase, entity.label
+            lines = 1
+    if transcript.sentiment is not None:
+        yield ("\n" * lines) + transcript.sentiment, None
+
+
 def _text(transcript: Transcript, name: str) -> str:
-    return transcript.text
+    """Entities in brackets, as the default markup has them."""
+    return "".join(text if label is None else f"[{label} {text}]" for text, label in parts(transcript))
 
 
 def _json(transcript: Transcript, name: str) -> str:
     segments = [{**asdict(part), "start": round(part.start, 3), "end": round(part.end, 3)} for part in transcript.segments]
-    return json.dumps(
-        {"file": name, "text": transcript.text, "segments": segments, "capped": transcript.capped}, ensure_ascii=False
-    )
+    found = {"file": name, "text": transcript.text, "segments": segments, "capped": transcript.capped}
+    if transcript.entities is not None:
+        found["entities"] = [asdict(entity) for entity in transcript.entities]
+    if transcript.sentiment is not None:
+        found["sentiment"] = transcript.sentiment
+    return json.dumps(found, ensure_ascii=False)
 
 
 def _srt(transcript: Transcript, name: str) -> str:

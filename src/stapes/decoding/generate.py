@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
-from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer
+from stapes.decoding.constraints import Grammar, GrammarProcessor
+from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, SpokenPieces
 from stapes.decoding.drafts import Choose, Draft, search
 from stapes.model import SpeechLLM, written
 from stapes.recipe import Decoding
+from stapes.tasks import Result, Task, find_task
 from stapes.types import Padded
 
 
@@ -27,16 +29,23 @@ class Hypothesis:
     """What the model wrote.
 
     Attributes:
-        text: as the task parses it.
+        answer: the text as it was written.
+        result: what the task reads in it.
         tokens: the token ids, without the end token.
         capped: whether the cap by duration cut it off.
         ctc_text: what the CTC head alone heard; None for a model without one.
     """
 
-    text: str
+    answer: str
+    result: Result
     tokens: list[int]
     capped: bool
     ctc_text: str | None
+
+    @property
+    def text(self) -> str:
+        """The words of the result."""
+        return self.result.text
 
 
 class _Cap(LogitsProcessor):
@@ -54,7 +63,7 @@ class _Cap(LogitsProcessor):
         return scores
 
 
-def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options: Decoding) -> list[Hypothesis]:
+def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options: Decoding, task: str = "") -> list[Hypothesis]:
     """Decode a batch.
 
     Args:
@@ -62,23 +71,31 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         frames: (B, T, E) from its encoder.
         seconds: the duration of each utterance, for the cap.
         options: how.
+        task: the key of what is asked; the model's first if empty.
     """
+    asked = find_task(model.tasks, task)
     with torch.inference_mode():
         speech = model.speech(frames)
-        embeddings, mask = model.splice(speech.embeddings)
-    caps = [math.ceil(options.tokens_per_second * duration) + options.tokens_spare for duration in seconds]
+        embeddings, mask = model.splice(speech.embeddings, prompts=[model.prompts[asked.key][0]] * len(seconds))
+    per_second = asked.longer * options.tokens_per_second
+    caps = [math.ceil(per_second * duration) + options.tokens_spare for duration in seconds]
     heard = model.heard(speech)
-    drafts = [Draft(written(text or ""), model.llm) for text in heard]
+    drafts = [Draft(written(text or "" if asked.scores_sound else ""), model.llm, asked.listen) for text in heard]
+    pattern = asked.grammar() if options.constrained else None
+    grammar = GrammarProcessor(Grammar(model.llm, pattern)) if pattern is not None else None
+    # A label or a list repeats its own form, which is no loop.
+    no_repeat_ngram = 0 if grammar is not None and not asked.scores_sound else options.no_repeat_ngram
     sound: CTCPrefixProcessor | None = None
-    if options.ctc_weight > 0 and speech.log_probs is not None and model.pieces is not None:
+    if options.ctc_weight > 0 and asked.scores_sound and speech.log_probs is not None and model.pieces is not None:
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
-        sound = CTCPrefixProcessor(
-            scorer, model.pieces, options.ctc_weight, model.llm.end_ids, options.beams, [copy.copy(draft) for draft in drafts]
-        )
+        spoken = SpokenPieces(model.llm, model.pieces, asked.listen)
+        guesses = [copy.copy(draft) for draft in drafts]
+        sound = CTCPrefixProcessor(scorer, spoken, options.ctc_weight, model.llm.end_ids, options.beams, guesses)
     if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
-        rows = search(model.llm, embeddings, mask, drafts, _greedy(model.llm.end_id, caps, options.no_repeat_ngram, sound))
+        choose = _greedy(model.llm.end_id, caps, no_repeat_ngram, grammar, sound)
+        rows = search(model.llm, embeddings, mask, drafts, choose)
     else:
-        processors = LogitsProcessorList([sound] if sound is not None else [])
+        processors = LogitsProcessorList([each for each in (grammar, sound) if each is not None])
         processors.append(_Cap(caps, options.beams, model.llm.end_id))
         rows = model.llm.generate(
             embeddings,
@@ -86,21 +103,25 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
             max_new_tokens=max(caps) + 1,
             num_beams=options.beams,
             do_sample=False,
-            no_repeat_ngram_size=options.no_repeat_ngram,
+            no_repeat_ngram_size=no_repeat_ngram,
             length_penalty=options.length_penalty,
             logits_processor=processors,
         ).tolist()
-    return [_hypothesis(model, row, cap, text) for row, cap, text in zip(rows, caps, heard, strict=True)]
+    return [_hypothesis(model, asked, row, cap, text) for row, cap, text in zip(rows, caps, heard, strict=True)]
 
 
-def _greedy(end_id: int, caps: Sequence[int], no_repeat_ngram: int, sound: CTCPrefixProcessor | None) -> Choose:
-    """The next token of some rows, from what ``generate`` would look at, in the same order: repetition, sound, cap."""
+def _greedy(
+    end_id: int, caps: Sequence[int], no_repeat_ngram: int, grammar: GrammarProcessor | None, sound: CTCPrefixProcessor | None
+) -> Choose:
+    """The next token of some rows, from what ``generate`` would look at, in the same order: repetition, grammar, sound, cap."""
     ban = NoRepeatNGramLogitsProcessor(no_repeat_ngram) if no_repeat_ngram else None
 
     def choose(rows: list[int], texts: list[list[int]], scores: Tensor) -> list[int]:
         if ban is not None:
             banned = [ban(torch.tensor([text]), row[None]) for text, row in zip(texts, scores, strict=True)]
             scores = torch.cat(banned)
+        if grammar is not None:
+            scores = grammar.allow(texts, scores)
         if sound is not None:
             scores = sound.mix(rows, texts, scores)
         best = scores.argmax(-1).tolist()
@@ -109,7 +130,8 @@ def _greedy(end_id: int, caps: Sequence[int], no_repeat_ngram: int, sound: CTCPr
     return choose
 
 
-def _hypothesis(model: SpeechLLM, row: list[int], cap: int, ctc_text: str | None) -> Hypothesis:
+def _hypothesis(model: SpeechLLM, task: Task, row: list[int], cap: int, ctc_text: str | None) -> Hypothesis:
     ends = [place for place, token in enumerate(row) if token in model.llm.end_ids]
     tokens = row[: ends[0]] if ends else row
-    return Hypothesis(model.task.parse(model.llm.decode(tokens)), tokens, len(tokens) >= cap, ctc_text)
+    answer = model.llm.decode(tokens)
+    return Hypothesis(answer, task.parse(answer), tokens, len(tokens) >= cap, ctc_text)

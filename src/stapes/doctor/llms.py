@@ -36,7 +36,7 @@ def sizes(pair: Pair) -> Iterator[Finding]:
 def prompt(pair: Pair) -> Iterator[Finding]:
     """What stands around the speech."""
     llm = pair.model.llm
-    before, after = (llm.tokenizer.decode(ids.tolist()) for ids in (pair.model.before, pair.model.after))
+    before, after = (llm.tokenizer.decode(ids) for ids in pair.model.prompts[pair.model.task.key][0])
     told = f"{before!r} speech {after!r}" + ("" if llm.tokenizer.chat_template else " (it has no chat template)")
     is_lost = pair.model.task.instruction not in before + after
     yield Finding("prompt", "warning" if is_lost else "ok", told + "; the instruction is not in it" * is_lost)

@@ -12,10 +12,11 @@ from stapes import checkpoint, lora
 from stapes.decoding.longform import Transcript, recognise
 from stapes.doctor.base import Finding, Pair
 from stapes.doctor.measure import peak_bytes
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.recipe import Decoding, Stage
 from stapes.training import footprint, optim, sizes
 from stapes.training.loop import attention
+from stapes.types import Padded
 
 STEPS = 3  # a layer that starts as zero hides others from the gradient until then
 UTTERANCES, SECONDS = 4, sizes.SECONDS_PER_UTTERANCE
@@ -30,13 +31,13 @@ def training(pair: Pair) -> Iterator[Finding]:
     sounds = [pair.cut(each, start=each) for each in (1.0, 1.7)]
     with torch.no_grad():
         frames = model.encode(pair.audio(*sounds))
-    answers = [model.answer("what was said"), model.answer("and something else")]
+    targets = Targets([model.answer("what was said"), model.answer("and something else")])
     learnt: set[str] = set()
     losses: list[float] = []
     with _in_training(pair) as (stage, optimizer):
         trained = {name for name, own in model.named_parameters() if own.requires_grad}
         for _ in range(STEPS):
-            loss = _loss(model, frames, answers, stage)
+            loss = _loss(model, frames, targets, stage)
             loss.backward()
             losses.append(float(loss.detach()))
             learnt |= {name for name, own in model.named_parameters() if own.grad is not None and bool(own.grad.any())}
@@ -62,11 +63,11 @@ def training_memory(pair: Pair) -> Iterator[Finding]:
     with torch.no_grad():
         frames = model.encode(pair.audio(*sounds))
     answer = model.answer(WORDS * 10)
-    answers = [answer[: round(SECONDS * footprint.TOKENS_PER_SECOND)]] * UTTERANCES
+    targets = Targets([answer[: round(SECONDS * footprint.TOKENS_PER_SECOND)]] * UTTERANCES)
     with _in_training(pair) as (stage, optimizer):
 
         def step() -> None:
-            _loss(model, frames, answers, stage).backward()
+            _loss(model, frames, targets, stage).backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -112,11 +113,11 @@ def _in_training(pair: Pair) -> Iterator[tuple[Stage, torch.optim.Optimizer]]:
         checkpoint.load_trained(model, start, "doctor")
 
 
-def _loss(model: SpeechLLM, frames: object, answers: list[list[int]], stage: Stage) -> torch.Tensor:
+def _loss(model: SpeechLLM, frames: Padded, targets: Targets, stage: Stage) -> torch.Tensor:
     """All the losses of a stage, each for one target, as the training loop has them."""
     with attention(model.device):
-        losses = model(frames, answers, stage.losses)
-    counts = model.target_counts(answers)
+        losses = model(frames, targets, stage.losses)
+    counts = model.target_counts(targets)
     return torch.stack([stage.losses[name] * loss / max(1, counts[name]) for name, loss in losses.items()]).sum()
 
 

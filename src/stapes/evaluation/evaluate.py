@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from stapes.data.cache import read_utterance
 from stapes.data.manifest import data_digest, write_lines
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, batches, recognise
 from stapes.errors import AudioError, DataError
-from stapes.metrics.wer import UtteranceErrors, cer, per_utterance, wer
+from stapes.metrics.wer import UtteranceErrors, per_utterance, wer
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
+from stapes.tasks import Task, find_task
 from stapes.text import normalise
-from stapes.types import Score, Utterance
+from stapes.types import Utterance
 
 SCORES, PREDICTIONS = "scores.json", "predictions.jsonl"
 _DIGITS = 3
@@ -32,12 +33,14 @@ class Prediction:
 
     Attributes:
         id: of the utterance.
-        reference: the transcript as the manifest has it.
-        hypothesis: what the model wrote.
+        reference: the words that should have come: a transcript, or a translation.
+        hypothesis: those that came.
         ctc: what its CTC head alone heard; None for a model without one.
         counts: word errors of the hypothesis, both texts normalised.
         duration: in seconds.
         capped: whether the cap on its tokens cut the hypothesis off.
+        labels: what else the task compares, such as ``entities`` and ``reference_entities``.
+        repairs: how many places of the answer were malformed and had to be mended.
         unreadable: why its sound could not be read; None where it could.
     """
 
@@ -48,6 +51,8 @@ class Prediction:
     counts: UtteranceErrors
     duration: float
     capped: bool
+    labels: dict[str, Any] = field(default_factory=dict)
+    repairs: int = 0
     unreadable: str | None = None
 
     @property
@@ -56,11 +61,12 @@ class Prediction:
         return self.counts.errors
 
     def as_line(self) -> dict[str, Any]:
-        """A line of ``predictions.jsonl``; what does not apply is left out."""
+        """A line of ``predictions.jsonl``; what does not apply is left out, but for labels that are not there."""
         texts = {"id": self.id, "reference": self.reference, "hypothesis": self.hypothesis, "ctc": self.ctc}
         counts = {"errors": self.errors, **asdict(self.counts)}
         rest = {"duration": self.duration, "capped": self.capped, "unreadable": self.unreadable}
-        return {key: value for key, value in (texts | counts | rest).items() if value is not None}
+        rest |= {"repairs": self.repairs or None}
+        return {key: value for key, value in (texts | counts | rest).items() if value is not None} | self.labels
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,13 @@ class Evaluation:
             apply is absent.
         predictions: one an utterance, in the manifest's order.
         normaliser: what was done to references and hypotheses before they were compared.
+        utterances: that the predictions are of, in the same order; what reports take sound and transcripts from.
     """
 
     scores: dict[str, Any]
     predictions: list[Prediction]
     normaliser: str
+    utterances: list[Utterance] = field(default_factory=list)
 
     def save(self, folder: str | Path) -> None:
         """Write ``scores.json`` and ``predictions.jsonl``.
@@ -98,20 +106,22 @@ def evaluate(
     utterances: Sequence[Utterance],
     options: Decoding,
     *,
+    task: str = "",
     normaliser: str | None = None,
     batch_seconds: float = BATCH_SECONDS,
     name: str = "",
     on_progress: Callable[[float], None] | None = None,
     on_unreadable: Callable[[AudioError], None] | None = None,
 ) -> Evaluation:
-    """Transcribe utterances, the way a user would, and score the result.
+    """Do a task on utterances, the way a user would, and score the result.
 
     Nothing is left out: an utterance whose sound cannot be read counts as one that nothing was heard in, and is reported.
 
     Args:
         model: in evaluation mode.
-        utterances: of a manifest.
+        utterances: of a manifest, with the labels of the task.
         options: of decoding.
+        task: the key of what is asked; the model's first if empty.
         normaliser: what is done to references and hypotheses before they are compared; the task's own if None.
         batch_seconds: sound in one batch, padding included.
         name: of the model, for the signature.
@@ -119,31 +129,45 @@ def evaluate(
         on_unreadable: told of each utterance that cannot be read.
 
     Raises:
-        DataError: no utterance, or none with words in its reference.
+        DataError: no utterance, none with words in its reference, or one without the labels of the task.
         RecipeError: unknown normaliser.
     """
-    normaliser = normaliser or model.task.normaliser
-    if not any(map(normalise.get(normaliser), (utterance.text for utterance in utterances))):
-        found = f"{len(utterances)} utterances without a word in their references (normaliser '{normaliser}')"
-        raise DataError("evaluation", found, "at least one with words")
+    asked = find_task(model.tasks, task)
+    normaliser = normaliser or asked.normaliser
+    _check(utterances, asked, normaliser)
     transcripts: dict[int, Transcript] = {}
     unreadable: dict[int, str] = {}
     for rows, sounds, failures in _read(utterances, batch_seconds):
-        transcripts.update(zip(rows, recognise(model, sounds, options, batch_seconds), strict=True))
+        transcripts.update(zip(rows, recognise(model, sounds, options, batch_seconds, task=asked.key), strict=True))
         for row, error in failures.items():
             unreadable[row] = str(error)
             if on_unreadable is not None:
                 on_unreadable(error)
         if on_progress is not None:
             on_progress(sum(utterances[row].duration for row in (*rows, *failures)))
-    nothing = Transcript("", [], False, None if model.ctc is None else "")
-    heard = [transcripts.get(row, nothing) for row in range(len(utterances))]
+    nothing = asked.parse("")
+    silent = Transcript("", [], False, None if model.ctc is None else "", nothing.entities, nothing.sentiment)
+    heard = [transcripts.get(row, silent) for row in range(len(utterances))]
     counts = {"utterances": len(utterances), "capped": sum(transcript.capped for transcript in heard)}
+    if asked.grammar() is not None:
+        counts["repairs"] = sum(transcript.repairs for transcript in heard)
     if unreadable:
         counts["unreadable"] = len(unreadable)
-    scores = _scores(utterances, heard, normaliser, model.ctc is not None) | counts
-    scores["signature"] = _signature(model, utterances, options, normaliser, name)
-    return Evaluation(scores, _predictions(utterances, heard, unreadable, normaliser), normaliser)
+    scores = _scores(utterances, heard, asked, normaliser, model.ctc is not None) | counts
+    scores["signature"] = _signature(model, utterances, options, asked, normaliser, name)
+    predictions = _predictions(utterances, heard, asked, unreadable, normaliser)
+    return Evaluation(scores, predictions, normaliser, list(utterances))
+
+
+def _check(utterances: Sequence[Utterance], task: Task, normaliser: str) -> None:
+    """Raise DataError unless every utterance can be scored, and some of them has words."""
+    lacking = [utterance for utterance in utterances if not task.has_target(utterance)]
+    if lacking:
+        found = f"{len(lacking)} of {len(utterances)} utterances have no labels for the task '{task.key}'"
+        raise DataError(lacking[0].source or lacking[0].id, found, "labels for all of them", "choose another --task or --data")
+    if not any(map(normalise.get(normaliser), (utterance.text for utterance in utterances))):
+        found = f"{len(utterances)} utterances without a word in their references (normaliser '{normaliser}')"
+        raise DataError("evaluation", found, "at least one with words")
 
 
 def _read(
@@ -163,57 +187,86 @@ def _read(
         yield rows, sounds, failures
 
 
-def _scores(utterances: Sequence[Utterance], heard: Sequence[Transcript], normaliser: str, has_ctc: bool) -> dict[str, Any]:
-    """Every rate that applies, with its interval."""
-    references = [utterance.text for utterance in utterances]
-    hypotheses = [transcript.text for transcript in heard]
-    words = wer(references, hypotheses, normaliser=normaliser)
-    rates: dict[str, Score] = {"wer": words, "cer": cer(references, hypotheses, normaliser=normaliser)}
+def _scores(
+    utterances: Sequence[Utterance], heard: Sequence[Transcript], task: Task, normaliser: str, has_ctc: bool
+) -> dict[str, Any]:
+    """Every score that applies, with its interval."""
+    references = [task.reference(utterance) for utterance in utterances]
+    scores = task.scores(references, [transcript.result for transcript in heard], normaliser)
+    texts, found = [reference.text for reference in references], [transcript.text for transcript in heard]
     english = all((utterance.language or "en").lower().startswith("en") for utterance in utterances)
-    if english and any(map(normalise.whisper_en, references)):
-        rates["wer_whisper_en"] = wer(references, hypotheses, normaliser="whisper-en")
-    if has_ctc:
-        rates["ctc_wer"] = wer(references, [transcript.ctc_text or "" for transcript in heard], normaliser=normaliser)
+    if "wer" in scores and english and any(map(normalise.whisper_en, texts)):
+        scores["wer_whisper_en"] = wer(texts, found, normaliser="whisper-en")
+    if has_ctc and any(map(normalise.slue, (utterance.text for utterance in utterances))):
+        spoken = [utterance.text for utterance in utterances]
+        scores["ctc_wer"] = wer(spoken, [transcript.ctc_text or "" for transcript in heard])
+    parts = {rate: {part: value for part, value in score.parts.items() if _is_small(part)} for rate, score in scores.items()}
+    words = parts.get("wer", {})
     return {
-        **{rate: round(score.value, _DIGITS) for rate, score in rates.items()},
-        **{kind: words.parts[kind] for kind in ("substitutions", "deletions", "insertions", "reference_words")},
+        **{rate: round(score.value, _DIGITS) for rate, score in scores.items()},
+        **{kind: words[kind] for kind in ("substitutions", "deletions", "insertions", "reference_words") if kind in words},
         "intervals": {
-            rate: [round(end, _DIGITS) for end in score.interval] for rate, score in rates.items() if score.interval is not None
+            rate: [round(end, _DIGITS) for end in score.interval]
+            for rate, score in scores.items()
+            if score.interval is not None
+        },
+        "parts": {
+            rate: _rounded(found) for rate, found in parts.items() if found and rate not in ("wer_whisper_en", "ctc_wer")
         },
     }
 
 
-def _signature(model: SpeechLLM, utterances: Sequence[Utterance], options: Decoding, normaliser: str, name: str) -> str:
+def _is_small(part: str) -> bool:
+    """Whether a part of a score is a number or a table; lists with a number for each utterance are in the predictions."""
+    return not part.startswith("utterance_")
+
+
+def _rounded(value: Any) -> Any:
+    """The same with fewer digits, at every depth."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def _signature(
+    model: SpeechLLM, utterances: Sequence[Utterance], options: Decoding, task: Task, normaliser: str, name: str
+) -> str:
     """What has to be equal for two scores to be comparable, in one line."""
     dtype = str(next(model.llm.parameters()).dtype).removeprefix("torch.")
     facts = {
         "stapes": stapes.__version__,
-        "task": model.task.name,
+        "task": task.key,
         "model": name,
         "norm": f"{normaliser}.{normalise.version(normaliser)}",
         "jiwer": importlib.metadata.version("jiwer"),
         "n": len(utterances),
         "data": data_digest(utterances)[:16],
-        **options.model_dump(),
+        "synthetic": "yes" if any(utterance.synthetic for utterance in utterances) else "",
+        **options.model_dump(exclude=set() if task.grammar() is not None else {"constrained"}),
         "dtype": dtype,
     }
     return "|".join(f"{key}:{value}" for key, value in facts.items() if value != "")
 
 
 def _predictions(
-    utterances: Sequence[Utterance], heard: Sequence[Transcript], unreadable: dict[int, str], normaliser: str
+    utterances: Sequence[Utterance], heard: Sequence[Transcript], task: Task, unreadable: dict[int, str], normaliser: str
 ) -> list[Prediction]:
-    counted = per_utterance([row.text for row in utterances], [transcript.text for transcript in heard], normaliser)
+    references = [task.reference(utterance) for utterance in utterances]
+    counted = per_utterance([row.text for row in references], [transcript.text for transcript in heard], normaliser)
     return [
         Prediction(
             id=utterance.id,
-            reference=utterance.text,
+            reference=reference.text,
             hypothesis=transcript.text,
             ctc=transcript.ctc_text,
             counts=errors,
             duration=utterance.duration,
             capped=transcript.capped,
+            labels=task.labels(reference, transcript.result),
+            repairs=transcript.repairs,
             unreadable=unreadable.get(row),
         )
-        for row, (utterance, transcript, errors) in enumerate(zip(utterances, heard, counted, strict=True))
+        for row, (utterance, reference, transcript, errors) in enumerate(
+            zip(utterances, references, heard, counted, strict=True)
+        )
     ]

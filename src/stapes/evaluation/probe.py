@@ -54,24 +54,25 @@ class Losses:
     silence: list[float]
 
 
-def probe(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> Probe:
+def probe(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str], task: str = "") -> Probe:
     """Probe a model on at least two utterances; see ``losses``."""
-    found = losses(model, frames, texts)
+    found = losses(model, frames, texts, task)
     return Probe(*(sum(each) / sum(found.tokens) for each in (found.right, found.other, found.silence)))
 
 
-def losses(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str]) -> Losses:
+def losses(model: SpeechLLM, frames: Sequence[Tensor], texts: Sequence[str], task: str = "") -> Losses:
     """The losses behind a probe, utterance by utterance.
 
     Args:
         model: in evaluation mode.
         frames: (T, E) of each utterance, of at least two; each is also given to its neighbour.
         texts: the target of each.
+        task: the key of what is asked; the model's first if empty.
     """
     answers = [model.answer(text) for text in texts]
     shifted = [*frames[1:], frames[0]]
     silence = [_silent_frames(model, seconds=len(row) * model.encoder.seconds_per_frame) for row in frames]
-    return Losses(list(map(len, answers)), *(_losses(model, rows, answers) for rows in (frames, shifted, silence)))
+    return Losses(list(map(len, answers)), *(_losses(model, rows, answers, task) for rows in (frames, shifted, silence)))
 
 
 def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
@@ -81,13 +82,14 @@ def _silent_frames(model: SpeechLLM, seconds: float) -> Tensor:
         return model.encode(audio).rows()[0]
 
 
-def _losses(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[Sequence[int]]) -> list[float]:
+def _losses(model: SpeechLLM, rows: Sequence[Tensor], answers: Sequence[Sequence[int]], task: str) -> list[float]:
     found: list[float] = []
+    prompt = model.prompts[task or model.task.key][0]
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
             batch = answers[start : start + BATCH]
             frames = Padded.from_rows([row.to(model.device) for row in rows[start : start + BATCH]])
-            logits, targets = model.logits(model.speech(frames).embeddings, batch)
+            logits, targets = model.logits(model.speech(frames).embeddings, batch, [prompt] * len(batch))
             each = F.cross_entropy(logits.float(), targets, reduction="none").split([len(answer) for answer in batch])
             found += [float(tokens.sum()) for tokens in each]
     return found

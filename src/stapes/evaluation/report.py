@@ -1,15 +1,24 @@
-"""An evaluation for people to read: the table of scores, and the utterances that cost most."""
+"""An evaluation for people to read on a terminal: the tables of scores, and the utterances that cost most."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from stapes.evaluation.evaluate import Evaluation
-from stapes.metrics.wer import alignment, worst
+from stapes.evaluation.word_errors import has_words
+from stapes.evaluation.worst import numbers, worst
+from stapes.metrics.wer import alignment
 
 NAMES = {
+    "ner_f1": "NER F1",
+    "ner_label_f1": "NER label-F1",
+    "sentiment_f1": "sentiment, macro F1",
+    "bleu": "BLEU",
+    "chrf": "chrF2",
     "wer": "WER",
     "cer": "CER",
     "wer_whisper_en": "WER, Whisper's English normaliser",
@@ -22,8 +31,10 @@ COUNTS = {
     "deletions": "deletions",
     "insertions": "insertions",
     "capped": "cut off by the cap on tokens",
+    "repairs": "malformed places, mended",
     "unreadable": "unreadable, scored as empty",
 }
+CLASS_COLUMNS = ("", "F1", "precision", "recall", "in the references")
 SHOWN = 5
 LINE_CHARACTERS = 78
 
@@ -37,29 +48,68 @@ def report(evaluation: Evaluation, title: str, shown: int = SHOWN) -> Group:
         shown: how many of the worst utterances.
     """
     parts: list[Table | Text] = [table(evaluation, title), Text(evaluation.scores["signature"], style="dim")]
-    positions = worst([found.counts for found in evaluation.predictions], shown)
+    parts += [class_table(classes, heading) for heading, classes in per_class(evaluation).items()]
+    positions = worst(evaluation, shown)
     if positions:
         parts.append(Text("\nutterances with most errors", style="bold"))
-    for found in (evaluation.predictions[position] for position in positions):
-        note = f", unreadable: {found.unreadable}" if found.unreadable else ", capped" if found.capped else ""
-        errors = "1 error" if found.errors == 1 else f"{found.errors} errors"
-        words = found.counts.reference_words
-        parts.append(Text(f"\n{found.id}: {errors} in {words} words, {found.duration:.1f} s{note}"))
-        parts.append(Text(alignment(found.reference, found.hypothesis, evaluation.normaliser, LINE_CHARACTERS)))
+    for position in positions:
+        found = evaluation.predictions[position]
+        parts.append(Text(f"\n{found.id}: {numbers(evaluation, position)}"))
+        if has_words(evaluation) or "translation" in found.labels:
+            parts.append(Text(alignment(found.reference, found.hypothesis, evaluation.normaliser, LINE_CHARACTERS)))
     return Group(*parts)
+
+
+def score_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Name, value and 95 % interval of every score, as people read them."""
+    scores, rows = evaluation.scores, []
+    for rate, name in NAMES.items():
+        if rate in scores:
+            interval = scores["intervals"].get(rate)
+            rows.append((name, f"{scores[rate]:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""))
+    return rows
+
+
+def count_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Name and value of every count."""
+    return [(name, f"{evaluation.scores[count]}") for count, name in COUNTS.items() if count in evaluation.scores]
+
+
+def per_class(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Heading -> class -> precision, recall, F1 and references: of the entities' tags and of the sentiments."""
+    parts = evaluation.scores.get("parts", {})
+    tables = {
+        "named entities by tag": parts.get("ner_f1", {}).get("per_tag"),
+        "sentiment by label": parts.get("sentiment_f1", {}).get("per_label"),
+    }
+    return {heading: classes for heading, classes in tables.items() if classes}
+
+
+def class_rows(classes: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The lines of such a table, under ``CLASS_COLUMNS``."""
+    return [
+        (name, *(f"{rates[rate]:.2f}" for rate in ("f1", "precision", "recall")), str(rates["reference"]))
+        for name, rates in classes.items()
+    ]
 
 
 def table(evaluation: Evaluation, title: str) -> Table:
     """Rates with their 95 % intervals, then the counts behind them."""
-    scores = evaluation.scores
     made = Table("", "%", "95 % interval", title=title, title_justify="left")
-    for rate, name in NAMES.items():
-        if rate in scores:
-            interval = scores["intervals"].get(rate)
-            made.add_row(name, f"{scores[rate]:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
+    for row in score_rows(evaluation):
+        made.add_row(*row)
     made.add_section()
-    for count, name in COUNTS.items():
-        if count in scores:
-            made.add_row(name, f"{scores[count]}", "")
+    for name, count in count_rows(evaluation):
+        made.add_row(name, count, "")
     made.columns[1].justify = "right"
+    return made
+
+
+def class_table(classes: dict[str, Any], title: str) -> Table:
+    """F1, precision and recall of every tag or label."""
+    made = Table(*CLASS_COLUMNS, title=title, title_justify="left")
+    for row in class_rows(classes):
+        made.add_row(*row)
+    for column in made.columns[1:]:
+        column.justify = "right"
     return made

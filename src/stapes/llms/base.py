@@ -251,7 +251,7 @@ class LLM(nn.Module):
         reason = "it leaves one out"
         for conversation in (system, user):
             try:
-                text = self._render(conversation, add_generation_prompt=True)
+                text = self.render(conversation, add_generation_prompt=True)
             except TemplateError as error:
                 reason = str(error)
                 continue
@@ -264,7 +264,7 @@ class LLM(nn.Module):
         """The special token that the template puts behind an answer, if it does."""
         conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SPEECH_MARK}]
         try:
-            text = self._render(conversation, add_generation_prompt=False)
+            text = self.render(conversation, add_generation_prompt=False)
         except TemplateError:
             return None
         _, found, behind = text.rpartition(SPEECH_MARK)
@@ -272,7 +272,7 @@ class LLM(nn.Module):
         added = self.tokenizer.added_tokens_decoder.get(token)
         return token if added is not None and added.special else None
 
-    def _render(self, conversation: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def render(self, conversation: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """A conversation as text: thinking switched off, and the same on every day."""
         template = self.tokenizer.get_chat_template() if self.tokenizer.chat_template else TEMPLATES["plain"]
         text: str = self.tokenizer.apply_chat_template(

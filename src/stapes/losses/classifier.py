@@ -41,6 +41,7 @@ from stapes.text import tags
 from stapes.types import Padded, Utterance
 
 KERNEL, STRIDE = 3, 2
+CLASSES: dict[str, tuple[str, ...]] = {"entities": tuple(tags.COMBINED), "sentiment": tags.SENTIMENTS}
 
 
 class Classifier(SpeechLoss):
@@ -48,7 +49,7 @@ class Classifier(SpeechLoss):
 
     Args:
         llm_dim: D.
-        labels: of which kind.
+        labels: of which kind; of "both", each with its own classes and term.
         channels: of the three convolutions.
         weighting: of classes: "inverse" frequency, the same "capped" and with mean 1, or "none".
         most_weight: the cap.
@@ -59,50 +60,60 @@ class Classifier(SpeechLoss):
     def __init__(
         self,
         llm_dim: int,
-        labels: Literal["entities", "sentiment"],
+        labels: Literal["entities", "sentiment", "both"],
         channels: Sequence[int],
         weighting: Literal["capped", "inverse", "none"],
         most_weight: float,
     ) -> None:
         super().__init__()
-        self.labels, self.weighting, self.most_weight = labels, weighting, most_weight
-        self.classes = tuple(tags.COMBINED) if labels == "entities" else tags.SENTIMENTS
+        self.weighting, self.most_weight = weighting, most_weight
+        self.kinds = tuple(CLASSES) if labels == "both" else (labels,)
         self.norm = nn.LayerNorm(llm_dim)
         widths = [1, *channels]
         self.convs = nn.ModuleList(
             nn.Conv2d(narrow, wide, KERNEL, STRIDE, padding=KERNEL // 2) for narrow, wide in itertools.pairwise(widths)
         )
-        self.out = nn.Linear(widths[-1], len(self.classes))
-        self.register_buffer("class_weights", torch.ones(len(self.classes)), persistent=False)
+        self.sizes = [len(CLASSES[kind]) for kind in self.kinds]
+        self.out = nn.Linear(widths[-1], sum(self.sizes))
+        self.register_buffer("class_weights", torch.ones(sum(self.sizes)), persistent=False)
 
     def observe(self, mixture: Iterable[tuple[Utterance, float]]) -> None:
         """See ``Loss.observe``: count the labels of each class."""
-        counts: Counter[str] = Counter()
+        counts: dict[str, Counter[str]] = {kind: Counter() for kind in self.kinds}
         for row, weight in mixture:
-            for name in self._named(row) or ():
-                counts[name] += weight  # type: ignore[assignment]
-        if not counts:
-            found = f"no utterance has a label under '{self.labels}'"
+            for kind in self.kinds:
+                for name in self._named(row, kind) or ():
+                    counts[kind][name] += weight  # type: ignore[assignment]
+        if not any(counts.values()):
+            found = f"no utterance has a label under '{' or '.join(self.kinds)}'"
             raise DataError("data.train", found, "what the classifier is to learn", "choose other `losses.classifier.labels`")
+        self.class_weights.copy_(torch.cat([self._weights(counts[kind], CLASSES[kind]) for kind in self.kinds]))
+
+    def _weights(self, counts: Counter[str], classes: Sequence[str]) -> Tensor:
+        """Of the classes of one kind of labels; zeros where the mixture has none of that kind."""
         total = sum(counts.values())
-        weights = torch.tensor([total / counts[name] if counts[name] else 0.0 for name in self.classes])
-        if self.weighting == "capped":
+        weights = torch.tensor([total / counts[name] if counts[name] else 0.0 for name in classes])
+        if self.weighting == "capped" and total:
             weights = weights.clamp(max=self.most_weight)
             weights = weights / weights[weights > 0].mean()
-        if self.weighting == "none":
-            weights = (weights > 0).float()
-        self.class_weights.copy_(weights)
+        return (weights > 0).float() if self.weighting == "none" else weights
 
     def forward(self, batch: SpeechAndText) -> Tensor:
         """See ``SpeechLoss.forward``."""
         logits = self.logits(batch.speech).float()
-        named = [self._named(row) for row in batch.utterances]
-        hot = torch.tensor([[float(name in (names or ())) for name in self.classes] for names in named], device=logits.device)
-        labelled = torch.tensor([names is not None for names in named], device=logits.device)
-        if self.labels == "entities":
-            terms = self.class_weights * F.binary_cross_entropy_with_logits(logits, hot, reduction="none")
-            return terms.mean(-1)[labelled].sum()
-        return -(self.class_weights * hot * logits.log_softmax(-1)).sum(-1)[labelled].sum()
+        loss = logits.new_zeros(())
+        for kind, own, weights in zip(
+            self.kinds, logits.split(self.sizes, dim=-1), self.class_weights.split(self.sizes), strict=True
+        ):
+            named = [self._named(row, kind) for row in batch.utterances]
+            hot = torch.tensor([[float(name in (names or ())) for name in CLASSES[kind]] for names in named], device=own.device)
+            labelled = torch.tensor([names is not None for names in named], device=own.device)
+            if kind == "entities":
+                terms = (weights * F.binary_cross_entropy_with_logits(own, hot, reduction="none")).mean(-1)
+            else:
+                terms = -(weights * hot * own.log_softmax(-1)).sum(-1)
+            loss = loss + terms[labelled].sum()
+        return loss
 
     def logits(self, speech: Padded) -> Tensor:
         """(B, K, D) -> (B, C), from the real embeddings only."""
@@ -116,13 +127,13 @@ class Classifier(SpeechLoss):
         return self.out(image.float().mean(3).sum(2) / lengths[:, None])
 
     def target_count(self, answers: Sequence[Sequence[int]], utterances: Sequence[Utterance]) -> int:
-        """Labelled utterances."""
-        return sum(self._named(row) is not None for row in utterances)
+        """Labelled utterances; one with both kinds of labels counts twice where both are learnt."""
+        return sum(self._named(row, kind) is not None for row in utterances for kind in self.kinds)
 
-    def _named(self, row: Utterance) -> list[str] | None:
-        """The classes of an utterance's labels, one for each; None where it has no labels."""
+    def _named(self, row: Utterance, kind: str) -> list[str] | None:
+        """The classes of an utterance's labels of one kind, one for each; None where it has no such labels."""
         where = row.source or row.id
-        if self.labels == "sentiment":
+        if kind == "sentiment":
             return None if row.sentiment is None else [tags.sentiment(row.sentiment, where)]
         if row.entities is None:
             return None

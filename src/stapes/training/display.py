@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -89,6 +89,21 @@ class Display:
                     "(a stage with losses: {ctc: 1.0})",
                     soft_wrap=True,
                 )
+
+    def stages(self, scores: Sequence[tuple[str, Mapping[str, float]]]) -> None:
+        """What each stage ended with, side by side where there are several: what a later one has forgotten shows.
+
+        Args:
+            scores: (name, scores) of each stage, in order.
+        """
+        if len(scores) < 2:
+            return
+        table = Table("", *(name for name, _ in scores), title="held-out scores after each stage", title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for rate in dict.fromkeys(rate for _, found in scores for rate in found):
+            table.add_row(rate, *(f"{found[rate]:.4g}" if rate in found else "" for _, found in scores))
+        self.console.print(table)
 
     def note(self, text: str) -> None:
         """A line for the user."""

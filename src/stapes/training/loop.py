@@ -29,14 +29,14 @@ from stapes.data.loader import Batch, TrainingData
 from stapes.errors import CheckpointError, RecipeError, TrainingError
 from stapes.model import SpeechLLM
 from stapes.recipe import Recipe, Stage
+from stapes.tasks import Example
 from stapes.training import optim
 from stapes.training.display import Display
 from stapes.training.validation import Validation
-from stapes.types import Utterance
 
 STATE, LOG = "state.pt", "metrics.jsonl"
 MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``attention``
-Group = list[list[Utterance]]  # the micro-batches of one step, over all processes
+Group = list[list[Example]]  # the micro-batches of one step, over all processes
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Loop:
                 started = time.monotonic()
                 losses = self._step(model, group, batches)
                 step += 1
-                seconds = sum(row.duration for rows in group for row in rows)
+                seconds = sum(example.utterance.duration for examples in group for example in examples)
                 record: dict[str, Any] = {"stage": stage.name, "step": step, **losses}
                 self.display.step(step, losses, seconds / (time.monotonic() - started))
                 if self.validation is not None and (step % stage.evaluate_every == 0 or step == self.steps):
@@ -109,18 +109,18 @@ class Loop:
         engine, weights = self.engine, self.stage.losses
         self.model.train()
         self.model.encoder.eval()
-        targets = self._target_counts(group)
+        counts = self._target_counts(group)
         sums = {name: torch.zeros((), device=engine.device) for name in weights}
         for number, batch in enumerate(batches):
-            answers = [self._answer(row) for row in batch.utterances]
+            targets = self.model.targets(batch.examples)
             waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
             with waiting, disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
                 with engine.autocast():
                     with attention(engine.device, self._longest_trained(batch)):
                         frames = self.data.frames(batch).to(engine.device)
                     with attention(engine.device):
-                        losses = model(frames, answers, weights, batch.utterances)
-                loss = sum((weights[name] / targets[name] * losses[name] for name in weights), torch.zeros(()))
+                        losses = model(frames, targets, weights)
+                loss = sum((weights[name] / counts[name] * losses[name] for name in weights), torch.zeros(()))
                 self._check(loss, batch)
                 with attention(engine.device):  # of layers that are computed again
                     engine.backward(loss * engine.num_processes)  # gradients are averaged over processes
@@ -133,9 +133,7 @@ class Loop:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(checkpoint.trained_state(self.model))
-        per_target: dict[str, float] = {
-            name: float(engine.reduce(value, "sum")) / targets[name] for name, value in sums.items()
-        }
+        per_target: dict[str, float] = {name: float(engine.reduce(value, "sum")) / counts[name] for name, value in sums.items()}
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
 
     def _moving(self) -> dict[str, Tensor]:
@@ -145,22 +143,19 @@ class Loop:
 
     def _longest_trained(self, batch: Batch) -> float:
         """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
-        return max(row.duration for row in batch.utterances) if self.model.encoder.is_trained else math.inf
-
-    def _answer(self, row: Utterance) -> list[int]:
-        return self.model.answer(self.model.task.target(row))
+        return max(example.utterance.duration for example in batch.examples) if self.model.encoder.is_trained else math.inf
 
     def _target_counts(self, group: Group) -> dict[str, int]:
         """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
-        utterances = [row for rows in group for row in rows]
-        counts = self.model.target_counts([self._answer(row) for row in utterances], utterances)
+        counts = self.model.target_counts(self.model.targets([example for examples in group for example in examples]))
         return {name: max(1, count) for name, count in counts.items()}
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
         if not bool(torch.isfinite(loss)):
+            ids = ", ".join(example.utterance.id for example in batch.examples)
             raise TrainingError(
                 f"stage {self.stage.name}",
-                f"the loss is {float(loss.detach())} in the batch of {', '.join(row.id for row in batch.utterances)}",
+                f"the loss is {float(loss.detach())} in the batch of {ids}",
                 "a number",
                 "look at these utterances, or lower the learning rate",
             )
@@ -188,7 +183,7 @@ class Loop:
         for epoch in itertools.count(self.epoch):
             groups = self._plan(epoch)[: self.steps - done]
             todo = groups[max(0, start - done) :]
-            mine = [rows for group in todo for rows in group[self.engine.process_index :: self.engine.num_processes]]
+            mine = [examples for group in todo for examples in group[self.engine.process_index :: self.engine.num_processes]]
             batches = self.data.batches(mine, self.stage.seed, epoch, self.stage.masking)
             for group in todo:
                 yield group, list(itertools.islice(batches, len(group) // self.engine.num_processes))
@@ -204,7 +199,7 @@ class Loop:
         scores: dict[str, float] = {}
         if self.engine.is_main_process and self.validation is not None:
             with self._result_weights():
-                scores = self.validation.scores(self.model.eval(), self.stage, self.recipe.decoding)
+                scores = self.validation.scores(self.model.eval(), self.stage, self.recipe.decoding, self.data.asked)
                 if not self.best or scores[self.validation.criterion(self.stage)] <= self.best["score"]:
                     self.best = {"score": scores[self.validation.criterion(self.stage)], "step": step}
                     checkpoint.save(self.model, self.folder, self.recipe, checkpoint.trained_state(self.model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,15 +57,19 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     display.track(folder / "tensorboard")
     torch.manual_seed(stages[0].seed)  # of a fresh adapter
     model = checkpoint.build(recipe)
-    data = TrainingData(recipe.data, model.encoder, progress=engine.is_main_process)
+    mixtures = [
+        TrainingData(recipe.data, model.encoder, model.tasks, stage.mixture, engine.is_main_process) for stage in stages
+    ]  # all of them before the first step: what is wrong with the last one is known now, not in the night
     validation = None
-    if recipe.data.dev is not None:
-        validation = Validation.load(recipe.data.dev, max(stage.evaluate_utterances for stage in stages), model.encoder)
-    _report(data, display)
-    for loss in model.losses.values():
-        loss.observe(data.mixture())  # type: ignore[operator]
+    if recipe.data.dev:
+        most = max(stage.evaluate_utterances for stage in stages)
+        validation = Validation.load(recipe.data.dev, most, model.encoder, model.tasks)
     epoch = 0
-    for number, stage in enumerate(stages, 1):
+    for number, (stage, data) in enumerate(zip(stages, mixtures, strict=True), 1):
+        if number == 1 or stage.mixture is not None:
+            _report(data, display)
+        for name in model.losses.keys() & stage.losses.keys():
+            model.losses[name].observe(data.mixture())  # type: ignore[operator]
         loop = Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display, epoch)
         loop.run()
         epoch = loop.epoch
@@ -72,6 +77,9 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
         checkpoint.save(model, folder, recipe, checkpoint.trained_state(model))
         logs = [(folder / f"{number}-{stage.name}" / LOG).read_text() for number, stage in enumerate(stages, 1)]
         (folder / LOG).write_text("".join(logs))
+        if validation is not None:
+            found = zip(stages, logs, strict=True)
+            display.stages([(stage.name, _kept(log, validation.criterion(stage))) for stage, log in found])
     engine.wait_for_everyone()
     return folder
 
@@ -131,10 +139,18 @@ def validate(recipe: Recipe) -> None:
         raise RecipeError("train.cache", found, "one of them", "set cache: false in the stages that are to have it")
 
 
+def _kept(log: str, criterion: str) -> dict[str, float]:
+    """The scores of the checkpoint that a stage kept: of its evaluations, the last of the best."""
+    records = (json.loads(line) for line in log.splitlines())
+    evaluations: list[dict[str, float]] = [record["evaluation"] for record in records if "evaluation" in record]
+    return min(reversed(evaluations), key=lambda scores: scores[criterion])
+
+
 def _report(data: TrainingData, display: Display) -> None:
     hours = sum(row.duration for row in data.utterances) / 3600
     display.note(f"training on {len(data.utterances)} utterances, {hours:.2f} h")
-    if data.too_long:
-        ids = ", ".join(row.id for row in data.too_long[:LISTED])
-        more = ", ..." if len(data.too_long) > LISTED else ""
-        display.note(f"left out {len(data.too_long)} utterances that are too long: {ids}{more}")
+    for rows, reason in ((data.too_long, "are too long"), (data.unlabelled, "have no labels for their task")):
+        if rows:
+            ids = ", ".join(row.id for row in rows[:LISTED])
+            more = ", ..." if len(rows) > LISTED else ""
+            display.note(f"left out {len(rows)} utterances that {reason}: {ids}{more}")

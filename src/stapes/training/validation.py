@@ -1,8 +1,11 @@
-"""What a stage is judged by while it trains: WER on held-out utterances, and whether the model listens."""
+"""What a stage is judged by while it trains: scores on held-out utterances, and whether the model listens."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -17,90 +20,153 @@ from stapes.evaluation.probe import probe
 from stapes.losses import READ_BY_LLM
 from stapes.metrics.wer import wer
 from stapes.model import SpeechLLM
-from stapes.recipe import Decoding, Stage
+from stapes.recipe import Decoding, HeldOut, Stage
+from stapes.tasks import Example, Result, Task, find_task
 from stapes.types import Padded, Utterance
 
 PROBED = 32
+ERROR = "error"  # the mean over tasks of 100 minus what is better high, or of the error rate
+
+
+@dataclass(frozen=True)
+class Part:
+    """Held-out utterances, and what is asked about them.
+
+    Attributes:
+        label: of its scores.
+        task: of the model.
+        utterances: with the labels that the task needs.
+    """
+
+    label: str
+    task: Task
+    utterances: list[Utterance]
 
 
 @dataclass
 class Validation:
-    """A fixed random part of a held-out manifest.
+    """A fixed random part of each held-out manifest.
 
     Attributes:
-        utterances: at most the number asked for, none longer than the encoder's window.
+        parts: one or more.
         cache: where their frames are; None encodes them at every evaluation, as a trainable encoder needs (see ``attach``).
     """
 
-    utterances: list[Utterance]
+    parts: list[Part]
     cache: FeatureCache | None = None
 
     @classmethod
-    def load(cls, path: str, count: int, encoder: Encoder) -> Validation:
-        """Read the manifest and draw ``count`` utterances (the same ones for the same manifest)."""
-        rows = [row for row in read_manifest(path) if row.duration <= encoder.max_seconds and row.text.strip()]
-        if not rows:
-            raise DataError(path, "no utterance with a transcript", "at least one to choose checkpoints on")
-        chosen = sorted(generator("validation").permutation(len(rows))[:count])
-        return cls([rows[index] for index in chosen])
+    def load(cls, sources: Sequence[HeldOut], count: int, encoder: Encoder, tasks: Mapping[str, Task]) -> Validation:
+        """Read the manifests and draw ``count`` utterances of each (the same ones for the same manifest).
+
+        Raises:
+            DataError: a manifest has nothing that its task can be scored on.
+        """
+        keys = Counter(find_task(tasks, source.task).key for source in sources)
+        parts = []
+        for source in sources:
+            task = find_task(tasks, source.task)
+            rows = [row for row in read_manifest(source.path) if row.duration <= encoder.max_seconds and row.text.strip()]
+            rows = [row for row in rows if task.has_target(row)]
+            if not rows:
+                found = "no utterance with a transcript" + (f" and labels for '{task.key}'" if task.key != "asr" else "")
+                raise DataError(source.path, found, "at least one to choose checkpoints on")
+            chosen = sorted(generator("validation").permutation(len(rows))[:count])
+            label = task.key if keys[task.key] == 1 else f"{task.key}({Path(source.path).parent.name})"
+            parts.append(Part(label, task, [rows[index] for index in chosen]))
+        return cls(parts)
 
     def attach(self, encoder: Encoder, cache: bool) -> None:
         """Keep the frames of the encoder as it now is in a cache, or encode at every evaluation."""
         self.cache = FeatureCache(encoder) if cache else None
         if self.cache is not None:
-            fill(self.cache, self.utterances)
+            fill(self.cache, [row for part in self.parts for row in part.utterances])
 
     def criterion(self, stage: Stage) -> str:
-        """The score that the best checkpoint has the lowest of: a word error rate, or the losses where nothing writes words."""
-        return "wer" if READ_BY_LLM & stage.losses.keys() else "ctc_wer" if "ctc" in stage.losses else "loss"
+        """The score that the best checkpoint has the lowest of: errors of what is written, or the losses where nothing is."""
+        if READ_BY_LLM & stage.losses.keys():
+            return self.parts[0].task.criterion if self._is_simple else ERROR
+        return "ctc_wer" if "ctc" in stage.losses else "loss"
 
-    def scores(self, model: SpeechLLM, stage: Stage, decoding: Decoding) -> dict[str, float]:
-        """WER of the whole model and of its CTC head alone (those that the stage trains), and the listening probe.
+    @property
+    def _is_simple(self) -> bool:
+        """Whether there is one thing to score, by an error rate: its scores need no label."""
+        return len(self.parts) == 1 and self.parts[0].task.lower_is_better
 
-        In a stage that trains neither, the stage's losses by their weights, each per target.
+    def scores(self, model: SpeechLLM, stage: Stage, decoding: Decoding, trained: Collection[str] = ()) -> dict[str, float]:
+        """Scores of every part, those of the CTC head alone, and the listening probe (on the first part).
+
+        In a stage that trains neither LLM nor CTC head, the stage's losses by their weights, each per target.
+
+        Args:
+            model: in evaluation mode.
+            stage: what is trained, and so what can be judged.
+            decoding: how text is generated.
+            trained: the keys of the tasks whose errors are to be as few as possible; of all if there are none.
         """
-        reading = bool(READ_BY_LLM & stage.losses.keys())
-        references = [model.task.target(row) for row in self.utterances]
-        frames = [self._frames(model, row) for row in self.utterances]
-        seconds = [row.duration for row in self.utterances]
-        texts, heard = [""] * len(frames), [""] * len(frames)
-        for batch in batches(seconds, BATCH_SECONDS):
-            padded = Padded.from_rows([frames[index] for index in batch])
-            if reading:
-                found = generate(model, padded, [seconds[index] for index in batch], decoding)
-                results = [(hypothesis.text, hypothesis.ctc_text) for hypothesis in found]
-            else:
-                with torch.inference_mode():
-                    results = [("", text) for text in model.heard(model.speech(padded))]
-            for index, (text, ctc_text) in zip(batch, results, strict=True):
-                texts[index], heard[index] = text, ctc_text or ""
         scores: dict[str, float] = {}
-        if model.ctc is not None:
-            scores["ctc_wer"] = wer(references, heard, normaliser=model.task.normaliser, resamples=0).value
-        if reading:
-            score = wer(references, texts, normaliser=model.task.normaliser, resamples=0)
-            scores |= {"wer": score.value} | {name: score.parts[name] for name in ("substitutions", "deletions", "insertions")}
-            if len(frames) > 1:
-                listening = probe(model, frames[:PROBED], references[:PROBED])
+        errors: list[float] = []
+        reading = bool(READ_BY_LLM & stage.losses.keys())
+        for number, part in enumerate(self.parts):
+            frames = [self._frames(model, row) for row in part.utterances]
+            results, heard = self._results(model, part, frames, decoding if reading else None)
+            references = [part.task.reference(row) for row in part.utterances]
+            if model.ctc is not None and number == 0:
+                texts = [row.text for row in part.utterances]
+                scores["ctc_wer"] = wer(texts, heard, resamples=0).value
+            if reading:
+                found = part.task.scores(references, results, resamples=0)
+                prefix = "" if self._is_simple else f"{part.label}."
+                scores |= {f"{prefix}{name}": score.value for name, score in found.items()}
+                if self._is_simple and "wer" in found:
+                    scores |= {kind: found["wer"].parts[kind] for kind in ("substitutions", "deletions", "insertions")}
+                best = found[part.task.criterion].value
+                if part.task.key in trained or not trained:
+                    errors.append(best if part.task.lower_is_better else 100 - best)
+            if reading and number == 0 and len(frames) > 1:
+                targets = [part.task.target(row) for row in part.utterances[:PROBED]]
+                listening = probe(model, frames[:PROBED], targets, part.task.key)
                 scores |= {
                     "loss_right_audio": listening.right,
                     "loss_other_audio": listening.other,
                     "loss_silence": listening.silence,
                 }
-        if self.criterion(stage) == "loss":
-            scores["loss"] = self.loss(model, stage, frames)
+            if number == 0 and self.criterion(stage) == "loss":
+                scores["loss"] = self.loss(model, stage, frames)
+        if self.criterion(stage) == ERROR:
+            scores[ERROR] = sum(errors) / max(1, len(errors))
         return scores
 
     def loss(self, model: SpeechLLM, stage: Stage, frames: list[torch.Tensor]) -> float:
-        """The weighted losses of a stage, each per target of all utterances, whose frames (T, E) these are."""
-        answers = [model.answer(model.task.target(row)) for row in self.utterances]
-        counts, total = model.target_counts(answers, self.utterances), 0.0
-        for batch in batches([row.duration for row in self.utterances], BATCH_SECONDS):
-            padded, rows = Padded.from_rows([frames[index] for index in batch]), [self.utterances[index] for index in batch]
+        """The weighted losses of a stage on the first part, each per target, whose frames (T, E) these are."""
+        part, total = self.parts[0], 0.0
+        examples = [Example(row, part.task.key) for row in part.utterances]
+        counts = model.target_counts(model.targets(examples))
+        for batch in batches([row.duration for row in part.utterances], BATCH_SECONDS):
+            padded, targets = Padded.from_rows([frames[row] for row in batch]), model.targets([examples[row] for row in batch])
             with torch.inference_mode():
-                losses = model(padded, [answers[index] for index in batch], stage.losses, rows)
+                losses = model(padded, targets, stage.losses)
             total += sum(stage.losses[name] * float(value) / max(1, counts[name]) for name, value in losses.items())
         return total
+
+    def _results(
+        self, model: SpeechLLM, part: Part, frames: Sequence[torch.Tensor], decoding: Decoding | None
+    ) -> tuple[list[Result], list[str]]:
+        """What the model answers, and what its CTC head alone hears, of each utterance; no answers without ``decoding``."""
+        seconds = [row.duration for row in part.utterances]
+        results, heard = [Result("")] * len(frames), [""] * len(frames)
+        for batch in batches(seconds, BATCH_SECONDS):
+            padded = Padded.from_rows([frames[index] for index in batch])
+            if decoding is not None:
+                found = generate(model, padded, [seconds[index] for index in batch], decoding, part.task.key)
+                for index, hypothesis in zip(batch, found, strict=True):
+                    results[index], heard[index] = hypothesis.result, hypothesis.ctc_text or ""
+            else:
+                with torch.inference_mode():
+                    texts = model.heard(model.speech(padded))
+                for index, text in zip(batch, texts, strict=True):
+                    heard[index] = text or ""
+        return results, heard
 
     def _frames(self, model: SpeechLLM, row: Utterance) -> torch.Tensor:
         found = self.cache.get(row) if self.cache is not None else encode(model.encoder, [row]).rows()[0]

@@ -1,33 +1,11 @@
-"""Recipes: YAML -> strict, frozen settings. Defaults < recipe < ``--set section.key=value``.
-
-Components (``encoder``, ``adapter``, ``llm``, ``task``) are a ``name`` and keywords of its constructor, checked against the
-signature; everything else is one of the models below. An unknown key is an error at every depth, with the nearest name.
-"""
+"""The sections of a recipe: strict, frozen settings with their defaults."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stapes.adapters import ADAPTERS
-from stapes.adapters import DERIVED as ADAPTER_DERIVED
-from stapes.encoders import ENCODERS
-from stapes.errors import RecipeError
-from stapes.llms import LLMS
-from stapes.registry import Table, nearest
-from stapes.tasks import TASKS
-
-COMPONENTS: dict[str, tuple[Table, Sequence[str]]] = {
-    "encoder": (ENCODERS, ()),
-    "adapter": (ADAPTERS, ADAPTER_DERIVED),
-    "llm": (LLMS, ()),
-    "task": (TASKS, ()),
-}
 LossName = Literal["next_token", "ctc", "matching", "classifier", "distillation", "contrastive", "token_ctc", "quantity"]
 Part = Literal["adapter", "ctc", "losses", "llm", "llm.lora", "encoder", "encoder.lora", "encoder.layers"]
 
@@ -95,13 +73,13 @@ class Classifier(Section):
     """Options of the loss ``classifier`` (losses/classifier.py); the values are ours.
 
     Attributes:
-        labels: what is classified: the combined entity tags that occur, or the sentiment.
+        labels: what is classified: the combined entity tags that occur, the sentiment, or both.
         channels: of the three convolutions.
         weighting: of classes: inverse frequency as it stands, the same capped and with mean 1, or none.
         most_weight: the cap.
     """
 
-    labels: Literal["entities", "sentiment"] = "entities"
+    labels: Literal["entities", "sentiment", "both"] = "entities"
     channels: list[Annotated[int, Field(gt=0)]] = Field([16, 32, 64], min_length=3, max_length=3)
     weighting: Literal["capped", "inverse", "none"] = "capped"
     most_weight: float = Field(20.0, gt=0)
@@ -137,15 +115,25 @@ class Losses(Section):
 
 
 class Source(Section):
-    """One manifest of a training mixture.
+    """One manifest of a training mixture, for one task; the same manifest may come again for another.
 
     Attributes:
         path: a JSONL manifest, relative to the working directory.
+        task: the key of a task of the recipe ("ner", "asr.written"); empty for the first. Utterances without the labels that
+            it needs are left out and counted.
         weight: how often an utterance is seen in an epoch; 0.5 takes another random half each epoch.
     """
 
     path: str
+    task: str = ""
     weight: float = Field(1.0, gt=0)
+
+
+class HeldOut(Section):
+    """One manifest that is scored during training, for one task; as ``Source``."""
+
+    path: str
+    task: str = ""
 
 
 class Masking(Section):
@@ -174,14 +162,14 @@ class Data(Section):
     """What is trained and chosen on.
 
     Attributes:
-        train: manifests, or {path, weight} each.
-        dev: a manifest that checkpoints are chosen on; without one the last is kept.
+        train: manifests, or {path, task, weight} each; what a stage without a ``mixture`` of its own trains on.
+        dev: a manifest, or {path, task} each, that checkpoints are chosen on; without one the last is kept.
         max_seconds: longer utterances are left out of training, counted and listed.
         speed: factors, one drawn per utterance and epoch; as ``noise``, for stages with ``cache: false``.
     """
 
     train: list[Source] = []
-    dev: str | None = None
+    dev: list[HeldOut] = []
     max_seconds: float = Field(30.0, gt=0)
     speed: list[float] = []
     noise: Noise | None = None
@@ -190,12 +178,18 @@ class Data(Section):
     @model_validator(mode="before")
     @classmethod
     def _paths(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "train" in values:
-            train = values["train"] if isinstance(values["train"], list) else [values["train"]]
-            values = values | {"train": [{"path": entry} if isinstance(entry, str) else entry for entry in train]}
+        if isinstance(values, dict):
+            values = values | {key: _sources(values[key]) for key in ("train", "dev") if key in values}
         if isinstance(values, dict) and isinstance(values.get("noise"), dict) and "snr_db" in values["noise"]:
             values = values | {"noise": values["noise"] | {"snr_db": tuple(values["noise"]["snr_db"])}}
         return values
+
+
+def _sources(given: Any) -> Any:
+    """A path, or a list of paths and mappings, as a list of mappings."""
+    if given is None:
+        return []
+    return [{"path": each} if isinstance(each, str) else each for each in (given if isinstance(given, list) else [given])]
 
 
 class Train(Section):
@@ -265,9 +259,21 @@ class Train(Section):
 
 
 class Stage(Train):
-    """A training stage; what it does not say comes from ``train``."""
+    """A training stage; what it does not say comes from ``train``.
+
+    Attributes:
+        mixture: what it trains on, as ``data.train``, which it replaces; of its tasks the best checkpoint is chosen.
+    """
 
     name: str
+    mixture: list[Source] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("mixture") is not None:
+            values = values | {"mixture": _sources(values["mixture"])}
+        return values
 
 
 class Decoding(Section):
@@ -276,6 +282,7 @@ class Decoding(Section):
     Attributes:
         beams: 1 is greedy.
         ctc_weight: share of the CTC prefix score in each token's score; 0 leaves the LLM alone.
+        constrained: whether an answer that has a grammar (entities, sentiment) is held to it.
         no_repeat_ngram: n-grams of tokens that may not come twice; 0 allows all.
         length_penalty: of beam search, as in transformers.
         tokens_per_second: new tokens are capped at this times the duration, plus ``tokens_spare``.
@@ -283,6 +290,7 @@ class Decoding(Section):
 
     beams: int = Field(1, gt=0)
     ctc_weight: float = Field(0.0, ge=0, le=1)
+    constrained: bool = True
     no_repeat_ngram: int = Field(0, ge=0)
     length_penalty: float = 1.0
     tokens_per_second: float = Field(8.0, gt=0)
@@ -290,13 +298,19 @@ class Decoding(Section):
 
 
 class Recipe(Section):
-    """A whole experiment. ``stapes train`` writes the resolved one beside every run."""
+    """A whole experiment. ``stapes train`` writes the resolved one beside every run.
+
+    Attributes:
+        init: a trained model to start from; it brings encoder, adapter, LLM and CTC head.
+        tasks: what the model is to do, each by its name and options; the first is what it does unless asked otherwise. ``task``
+            is a list of one.
+    """
 
     init: str | None = None
     encoder: dict[str, Any] | None = None
     adapter: dict[str, Any] | None = None
     llm: dict[str, Any] | None = None
-    task: dict[str, Any] = {"name": "asr"}
+    tasks: list[dict[str, Any]] = Field([{"name": "asr"}], min_length=1)
     ctc: CTC | None = None
     lora: LoRA | None = None
     encoder_lora: EncoderLoRA | None = None
@@ -305,6 +319,15 @@ class Recipe(Section):
     train: Train = Train()
     stages: list[Stage] = []
     decoding: Decoding = Decoding()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_task(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "task" in values:
+            if "tasks" in values:
+                raise ValueError("both task and tasks are given, expected one of them")
+            values = {("tasks" if key == "task" else key): [value] if key == "task" else value for key, value in values.items()}
+        return values
 
     @property
     def resolved_stages(self) -> list[Stage]:
@@ -316,153 +339,3 @@ class Recipe(Section):
         """Options of the losses that some stage weighs and that come as modules."""
         weighed = {name for stage in self.resolved_stages for name in stage.losses}
         return {name: options for name, options in self.losses.model_dump().items() if name in weighed}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: 1e-4 is a number, not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
-
-    A recipe may begin with another one: ``extends`` names a file, relative to its own folder, or a recipe of the package. What
-    it says itself goes before, key by key; another component (``name``) replaces the whole section, and a list the whole list.
-
-    Args:
-        path: a YAML file, or the name of a recipe that comes with the package.
-        overrides: "section.key=value" each, the value in YAML.
-
-    Raises:
-        RecipeError: file, key, what was found, and the nearest name.
-    """
-    path = find(path)
-    values = _read(path)
-    for override in overrides:
-        _override(values, override)
-    return parse(values, str(path))
-
-
-def _read(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
-    """A recipe's mapping, laid over that of the recipe that it extends; ``extending`` are those that led here."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(path, f"not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(path, f"a {type(values).__name__}", "a mapping of sections")
-    if "extends" not in values:
-        return values
-    name = values.pop("extends")
-    if not isinstance(name, str):
-        raise RecipeError(f"{path}: extends", repr(name), "the name of a recipe")
-    beside = path.parent / name
-    parent = beside if beside.is_file() else find(name)
-    chain = [*extending, path.resolve()]
-    if parent.resolve() in chain:
-        names = " -> ".join(each.name for each in [*chain, parent])
-        raise RecipeError(f"{path}: extends", f"a circle ({names})", "a recipe that stands alone at the end")
-    return _laid_over(_read(parent, chain), values)
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """``above``, with what it does not say from ``below``."""
-    merged = below | above
-    for key in below.keys() & above.keys():
-        lower, upper = below[key], above[key]
-        if isinstance(lower, dict) and isinstance(upper, dict) and upper.get("name") in (None, lower.get("name")):
-            merged[key] = _laid_over(lower, upper)
-    return merged
-
-
-def find(name: str | Path) -> Path:
-    """The file of a recipe: a path, or the name of one that comes with the package.
-
-    Raises:
-        RecipeError: it is neither; names the nearest.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = shipped()
-    found = known.get(str(name).removesuffix(".yaml"))
-    if found is None:
-        raise RecipeError(name, "no such recipe", "a YAML file or a recipe of the package", nearest(Path(name).stem, known))
-    return found
-
-
-def shipped() -> dict[str, Path]:
-    """The recipes that come with the package, by name: from the wheel, or from the checkout that the package lies in."""
-    for folder in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes"):
-        if folder.is_dir():
-            return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
-    return {}
-
-
-def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Check a recipe's mapping; see ``load``."""
-    values = dict(values)
-    stages, shared = values.get("stages"), values.get("train") or {}
-    if isinstance(stages, list) and isinstance(shared, dict):
-        values["stages"] = [_inherit(shared, stage) if isinstance(stage, dict) else stage for stage in stages]
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        raise _explain(error, where) from None
-    if recipe.init is None:
-        for section in ("encoder", "adapter", "llm"):
-            if getattr(recipe, section) is None:
-                raise RecipeError(f"{where}: {section}", "missing", "this section, or `init: MODEL`")
-    for section, (table, derived) in COMPONENTS.items():
-        config = getattr(recipe, section)
-        if config is not None:
-            table.check(config, derived)
-    return recipe
-
-
-def _inherit(shared: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
-    """A stage with what it takes from ``train``; its own length replaces the shared one, however that is given."""
-    if "steps" in stage or "epochs" in stage:
-        shared = {key: value for key, value in shared.items() if key not in ("steps", "epochs")}
-    return shared | stage
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    """Apply one "section.key=value" to a mapping; "stages.0.steps=10" reaches into a list."""
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise RecipeError(f"--set {override}", "no '='", "section.key=value")
-    *path, last = key.strip().split(".")
-    target: Any = values
-    try:
-        for part in path:
-            target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
-        value = yaml.load(text, _Loader)
-        target[int(last) if isinstance(target, list) else last] = value
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise RecipeError(f"--set {override}", f"it leads nowhere ({error})", "section.key=value") from error
-
-
-def _explain(error: ValidationError, where: str) -> RecipeError:
-    """The first thing that is wrong, in one line."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        model: Any = Recipe
-        for part in first["loc"][:-1]:
-            model = _field_model(model, part)
-        return RecipeError(f"{where}: {key}", "unknown key" + more, fix=nearest(str(first["loc"][-1]), model.model_fields))
-    return RecipeError(f"{where}: {key}", f"{first['input']!r}{more}", first["msg"].removeprefix("Value error, "))
-
-
-def _field_model(model: Any, part: int | str) -> Any:
-    """The section model that a key of ``model`` leads to."""
-    if isinstance(part, int):
-        return model
-    annotation = model.model_fields[part].annotation
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), model)

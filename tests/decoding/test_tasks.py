@@ -1,0 +1,109 @@
+"""Answers of tasks that have a form: within the grammar, and held against the sound where words are said."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import contract
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stapes.decoding.constraints import Grammar, GrammarProcessor
+from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, SpokenPieces
+from stapes.decoding.drafts import Draft
+from stapes.decoding.generate import Hypothesis, generate
+from stapes.llms.toy import ToyLLM
+from stapes.model import SpeechLLM
+from stapes.recipe import Decoding
+from stapes.tasks import TASKS, Task
+from stapes.text.pieces import PieceVocabulary
+
+SECONDS = [1.2, 0.3, 0.7]
+CONFIGS = [
+    {"name": "asr"},
+    {"name": "ner"},
+    {"name": "ner", "markup": "json"},
+    {"name": "sentiment"},
+    {"name": "asr+ner"},
+    {"name": "asr+sentiment"},
+]
+WAYS: list[dict[str, Any]] = [{}, {"beams": 3}, {"ctc_weight": 0.5}, {"beams": 3, "ctc_weight": 0.5}]
+
+
+def decode(model: SpeechLLM, rows: list[int], task: Task, **options: Any) -> list[Hypothesis]:
+    """Decode some of the three utterances, as one batch."""
+    batch = contract.frames([60, 15, 35], dim=16).rows()
+    frames = contract.Padded.from_rows([batch[row] for row in rows])
+    return generate(model, frames, [SECONDS[row] for row in rows], Decoding(**options), task.key)
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_answers_have_their_form_alone_and_in_a_batch(
+    toy_model: Callable[..., SpeechLLM], config: dict[str, Any], options: dict[str, Any]
+):
+    task = TASKS.build(config)
+    model = contract.awake(toy_model(tasks=[{"name": "asr"}, config] if config != CONFIGS[0] else [config]))
+    together = decode(model, [0, 1, 2], task, **options)
+    assert together == [decode(model, [row], task, **options)[0] for row in range(3)]
+    for found in together:
+        assert found.result == task.parse(found.answer)
+        pattern = (task.grammar() or "(?s:.*)").replace(r"\p{L}\p{M}\p{N}", r"\w")
+        if not found.capped:
+            assert found.result.repairs == 0
+            assert task.name not in ("sentiment", "asr+sentiment") or re.fullmatch(pattern, found.answer)
+    if task.name == "sentiment":
+        assert all(found.result.sentiment for found in together)
+        free = decode(model, [0, 1, 2], task, constrained=False, **options)
+        assert not any(found.answer in ("Negative", "Neutral", "Positive") for found in free)
+
+
+def certain(llm: ToyLLM, pieces: PieceVocabulary, text: str) -> torch.Tensor:
+    """(T, 1 + P) of a CTC head that is all but sure of a text."""
+    path = [c for piece in pieces.of_tokens(llm.encode(text)) for c in (0, piece + 1, piece + 1, 0)]
+    return F.one_hot(torch.tensor(path), 1 + len(pieces)).float().clamp(min=1e-6).log()
+
+
+def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
+    """The LLM is sure of an answer of which one word was not said; greedy search, step by step."""
+    llm, task = ToyLLM(), TASKS.build({"name": "ner"})
+    pieces = PieceVocabulary(llm.tokenizer, 6)
+    log_probs = certain(llm, pieces, " the hat hit")
+    scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
+    drafts = [Draft(" the hat hit", llm, task.listen)]
+    sound = CTCPrefixProcessor(scorer, SpokenPieces(llm, pieces, task.listen), 0.6, llm.end_ids, 1, drafts)
+    grammar = GrammarProcessor(Grammar(llm, task.grammar() or ""))
+    meant, written = [*llm.encode(" the [PERSON rat] hit"), llm.end_id], list[int]()
+    for token in meant:
+        scores = torch.zeros(1, len(llm.tokenizer))
+        scores[0, token] = 10.0
+        written.append(int(sound.mix([0], [written], grammar.allow([written], scores)).argmax()))
+    assert llm.decode(written) == "the [PERSON hat] hit"
+
+
+def test_what_of_a_token_is_spoken():
+    llm, task = ToyLLM(), TASKS.build({"name": "ner"})
+    pieces = PieceVocabulary(llm.tokenizer, 6)
+    spoken = SpokenPieces(llm, pieces, task.listen)
+    answer = llm.encode(" in [PLACE rome] now")
+    heard: list[int] = []
+    for number, token in enumerate(answer):
+        found = spoken(tuple(answer[:number]), token)
+        assert found is not None
+        heard += found
+    assert pieces.decode(heard) == "in rome now"
+    assert spoken((), llm.end_id) is None
+    again = SpokenPieces(llm, pieces, task.listen)
+    assert again(tuple(answer[:-1]), answer[-1]) == spoken(tuple(answer[:-1]), answer[-1]), "whatever was asked before"
+
+
+def test_a_draft_is_followed_through_markup():
+    """What comes next is found as if the markup were not there."""
+    llm, task = ToyLLM(), TASKS.build({"name": "ner"})
+    plain, marked = Draft(" in rome now", llm), Draft(" in rome now", llm, task.listen)
+    for token in llm.encode(" in rome"):
+        plain.follow(token)
+    for token in llm.encode(" in [PLACE rome]"):
+        marked.follow(token)
+    assert marked.ahead(4) == plain.ahead(4) == llm.encode(" now")[:4]

@@ -1,0 +1,177 @@
+"""What every task promises, checked on each task of the table in each style."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stapes.errors import RecipeError
+from stapes.tasks import TASKS, Result, Task, find_task, key_of
+from stapes.types import Entity, Utterance
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "asr": {"name": "asr"},
+    "asr.written": {"name": "asr", "style": "written"},
+    "ner": {"name": "ner"},
+    "ner.written": {"name": "ner", "style": "written"},
+    "ner slue": {"name": "ner", "markup": "slue"},
+    "ner json": {"name": "ner", "markup": "json"},
+    "ner raw": {"name": "ner", "tags": "raw"},
+    "sentiment": {"name": "sentiment"},
+    "translation.fr": {"name": "translation", "to": "fr"},
+    "asr+ner": {"name": "asr+ner"},
+    "asr+ner.written": {"name": "asr+ner", "style": "written"},
+    "asr+sentiment": {"name": "asr+sentiment"},
+}
+SPOKEN, WRITTEN = "jane doe met ten people in brussels", "Jane Doe met 10 people, in Brussels."
+ROW = Utterance(
+    id="u",
+    audio=Path("u.wav"),
+    text=SPOKEN,
+    duration=2.0,
+    raw_text=WRITTEN,
+    entities=(Entity("PERSON", 0, 8, "jane doe"), Entity("CARDINAL", 13, 16, "ten"), Entity("GPE", 27, 35, "brussels")),
+    raw_entities=(Entity("PERSON", 0, 8, "Jane Doe"), Entity("CARDINAL", 13, 15, "10"), Entity("GPE", 27, 35, "Brussels")),
+    sentiment="mixed",
+    translations={"fr": "Jane Doe a rencontré dix personnes à Bruxelles."},
+)
+LISTED = '[{"tag": "PERSON", "text": "jane doe"}, {"tag": "QUANT", "text": "ten"}, {"tag": "PLACE", "text": "brussels"}]'
+TARGETS = {
+    "asr": SPOKEN,
+    "asr.written": WRITTEN,
+    "ner": "[PERSON jane doe] met [QUANT ten] people in [PLACE brussels]",
+    "ner.written": "[PERSON Jane Doe] met [QUANT 10] people, in [PLACE Brussels].",
+    "ner slue": "$ jane doe ] met ^ ten ] people in % brussels ]",
+    "ner json": LISTED,
+    "ner raw": "[PERSON jane doe] met [CARDINAL ten] people in [GPE brussels]",
+    "sentiment": "Neutral",
+    "translation.fr": "Jane Doe a rencontré dix personnes à Bruxelles.",
+    "asr+ner": f"{SPOKEN}\n{LISTED}",
+    "asr+ner.written": f"{WRITTEN}\n"
+    '[{"tag": "PERSON", "text": "Jane Doe"}, {"tag": "QUANT", "text": "10"}, {"tag": "PLACE", "text": "Brussels"}]',
+    "asr+sentiment": f"{SPOKEN}\nNeutral",
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def task(name: str) -> Task:
+    return TASKS.build(CONFIGS[name])
+
+
+def test_targets(name: str, task: Task):
+    assert task.key == name.split()[0]
+    assert task.has_target(ROW)
+    assert task.target(ROW) == TARGETS[name]
+
+
+def test_a_right_answer_scores_as_high_as_can_be(task: Task):
+    """Read from the target, scored against the labels themselves; and a wrong one scores lower."""
+    found = task.parse(task.target(ROW))
+    assert found.repairs == 0
+    scores = task.scores([task.reference(ROW)] * 2, [found] * 2, resamples=0)
+    errors = {"wer", "cer"}
+    assert task.criterion in scores
+    for rate, score in scores.items():
+        expected = 0.0 if rate in errors else score.value if rate == "sentiment_f1" else 100.0
+        assert score.value == pytest.approx(expected), rate
+    wrong = task.scores([task.reference(ROW)] * 2, [found, task.parse("")], resamples=0)
+    best, worse = scores[task.criterion].value, wrong[task.criterion].value
+    assert worse > best if task.lower_is_better else worse < best
+
+
+def test_labels_that_are_not_there(task: Task):
+    bare = replace(ROW, raw_text=None, entities=None, raw_entities=None, sentiment=None, translations={})
+    assert task.has_target(bare) == (task.key == "asr")
+    assert TASKS.build({"name": "asr", "style": "written"}).has_target(replace(bare, text="Someone wrote this."))
+
+
+def test_the_target_fits_the_grammar(task: Task):
+    """In Python's ``re``, which does not know Unicode's classes; their letters are enough here."""
+    grammar = task.grammar()
+    if grammar is None:
+        assert task.name in ("asr", "translation")
+        return
+    pattern = grammar.replace(r"\p{L}\p{M}\p{N}", "a-z0-9")
+    assert re.fullmatch(pattern, task.target(ROW))
+    assert not re.fullmatch(pattern, task.target(ROW) + " [[")
+
+
+@given(answer=st.text(alphabet='ab [](){}"\n:,$%^PERSONtag', max_size=40))
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parsing_never_raises(name: str, answer: str):
+    task = TASKS.build(CONFIGS[name])
+    found = task.parse(answer)
+    assert isinstance(found, Result)
+    task.scores([task.reference(ROW)], [found], resamples=0)
+
+
+def test_what_is_spoken_in_an_answer(task: Task):
+    """Letter by letter, the words of the transcript come out, where an answer has one."""
+    state, heard = "", ""
+    for letter in f" {task.target(ROW)}":
+        state, spoken = task.listen(state, letter)
+        heard += spoken
+    if task.scores_sound:
+        assert heard.split() == SPOKEN.split()
+
+
+def test_nine_instructions_of_which_the_first_is_asked(task: Task, name: str):
+    assert len(task.instructions) == 1
+    several = TASKS.build(CONFIGS[name] | {"templates": 9})
+    assert len(set(several.instructions)) == 9
+    assert several.instruction == task.instruction
+    assert TASKS.build(CONFIGS[name] | {"instruction": "Do it."}).instructions == ("Do it.",)
+    with pytest.raises(RecipeError, match="templates: 10, expected 1 to 9"):
+        TASKS.build(CONFIGS[name] | {"templates": 10})
+    with pytest.raises(RecipeError, match="an instruction of your own and templates: 2, expected one of them"):
+        TASKS.build(CONFIGS[name] | {"instruction": "Do it.", "templates": 2})
+
+
+def test_a_language_is_called_by_its_name():
+    assert TASKS.build({"name": "translation", "to": "fr"}).instruction == "Translate the speech into French."
+    assert TASKS.build({"name": "translation", "to": "tlh"}).instruction == "Translate the speech into the language 'tlh'."
+
+
+def test_an_unknown_style():
+    with pytest.raises(RecipeError, match="task 'asr': style 'writen'; did you mean 'written'"):
+        TASKS.build({"name": "asr", "style": "writen"})
+
+
+def test_keys():
+    assert key_of("asr") == "asr"
+    assert key_of("asr", "written") == "asr.written"
+    assert key_of("translation", to="fr") == "translation.fr"
+    tasks = {task.key: task for task in (TASKS.build({"name": "ner"}), TASKS.build({"name": "asr"}))}
+    assert find_task(tasks, "").name == "ner"
+    assert find_task(tasks, "asr").name == "asr"
+    with pytest.raises(RecipeError, match="task: 'asrr', expected one that this model does; did you mean 'asr'"):
+        find_task(tasks, "asrr")
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "repairs"),
+    [
+        ("Positive", "Positive", 0),
+        ("negative.", "Negative", 1),
+        ("It is disagreement, I think", "Neutral", 1),
+        ("neither", None, 1),
+        ("", None, 1),
+    ],
+)
+def test_sentiment_in_an_answer(answer: str, label: str | None, repairs: int):
+    found = TASKS.build({"name": "sentiment"}).parse(answer)
+    assert (found.sentiment, found.repairs) == (label, repairs)
+
+
+def test_a_joint_answer_of_one_line():
+    found = TASKS.build({"name": "asr+sentiment"}).parse("the words alone")
+    assert (found.text, found.sentiment, found.repairs) == ("the words alone", None, 1)
