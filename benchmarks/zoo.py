@@ -4,8 +4,8 @@
         [--set section.key=value ...]
 
 Each adapter is trained by `recipes/ablations/zoo.yaml`, its own options at their defaults: first it is aligned with the LLM's
-embeddings of the transcript by the matching loss, without the LLM in the loop, then LoRA on the LLM is trained with it, as
-many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its paper has it. Then
+embeddings of the transcript by the matching loss and a contrastive one, without the LLM in the loop, then LoRA on the LLM is
+trained with it, as many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its paper has it. Then
 the loss per token of 200 utterances is measured with their own audio, with another utterance's and with silence. The hour
 that is trained on and the 200 utterances are the same for all. What the alignment minimises is measured where it ends, too,
 with the right audio and with another's: a loss that is the same with both was brought down without listening.
