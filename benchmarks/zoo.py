@@ -5,10 +5,10 @@
 
 Each adapter is trained by `recipes/ablations/zoo.yaml`, its own options at their defaults: first it is aligned with the LLM's
 embeddings of the transcript by the matching loss and a contrastive one, without the LLM in the loop, then LoRA on the LLM is
-trained with it, as many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its paper has it. Then
-the loss per token of 200 utterances is measured with their own audio, with another utterance's and with silence. The hour
-that is trained on and the 200 utterances are the same for all. What the alignment minimises is measured where it ends, too,
-with the right audio and with another's: a loss that is the same with both was brought down without listening.
+trained with it, as many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its
+paper has it. Then the loss per token of 200 utterances is measured with their own audio, with another utterance's and with
+silence. The hour that is trained on and the 200 utterances are the same for all. What the alignment minimises is measured where
+it ends, too, with the right audio and with another's: a loss that is the same with both was brought down without listening.
 
 Results are appended to a file, a line each; what stands in it is not trained again, so that a killed run goes on. At the end
 two tables are printed, as Markdown: every run, and, where every adapter was trained with every encoder, how far the loss of
@@ -42,7 +42,7 @@ from stapes.data.manifest import read_manifest, write_manifest
 from stapes.evaluation.probe import losses
 from stapes.metrics.bootstrap import interval
 from stapes.training.stages import train
-from stapes.training.validation import Validation
+from stapes.training.validation import Part, Validation
 from stapes.types import Padded, Utterance
 
 LONGEST_SECONDS = 20.0
@@ -79,7 +79,7 @@ def run(
         heard = [model.speech(Padded.from_rows([row])).embeddings.lengths for row in frames]
     found = losses(model, frames, [model.task.target(row) for row in dev])
     aligned = stapes.load(folder / "run" / f"1-{resolved.stages[0].name}").module
-    held_out, stage = Validation(dev), resolved.stages[0]
+    held_out, stage = Validation([Part("asr", aligned.task, dev)]), resolved.stages[0]
     return {
         "encoder": encoder,
         "adapter": adapter,

@@ -14,10 +14,10 @@ from typing import Any
 from stapes.annotate.label import Labelled
 from stapes.annotate.prompt import Task
 from stapes.errors import DataError
+from stapes.metrics.entities import Pair, count_by_tag
 from stapes.text import normalise, tags
 from stapes.types import Utterance
 
-Pair = tuple[str, str]
 STAGES = ("before", "after filter 1", "after filter 2")
 TAG_SETS = ("combined", "raw")
 
@@ -103,15 +103,8 @@ def compare(labelled: Labelled, human: Sequence[Utterance], task: Task) -> Quali
 
 
 def count(references: Sequence[Sequence[Pair]], hypotheses: Sequence[Sequence[Pair]]) -> dict[str, Rates]:
-    """Hits and errors of each tag that occurs, over the multisets of (tag, phrase) of each utterance."""
-    kinds: dict[str, Counter[str]] = {"hits": Counter(), "invented": Counter(), "missed": Counter()}
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        expected, found = Counter(reference), Counter(hypothesis)
-        for kind, pairs in (("hits", expected & found), ("invented", found - expected), ("missed", expected - found)):
-            for (tag, _), repeats in pairs.items():
-                kinds[kind][tag] += repeats
-    every = sorted(set().union(*kinds.values()))
-    return {tag: Rates(**{kind: counts[tag] for kind, counts in kinds.items()}) for tag in every}
+    """Hits and errors of each tag that occurs."""
+    return {tag: Rates(*counts) for tag, counts in count_by_tag(references, hypotheses).items()}
 
 
 def total(per_tag: dict[str, Rates]) -> Rates:
@@ -143,7 +136,7 @@ def _pairs(labels: Sequence[Pair], tag_set: str) -> list[Pair]:
     clean = [(tag, normalise.slue(phrase)) for tag, phrase in labels]
     if tag_set != "combined":
         return clean
-    known = {*tags.DISCARDED, *tags.COMBINED, *(raw for raws in tags.COMBINED.values() for raw in raws)}
+    known = {*tags.RAW, *tags.COMBINED}
     named = [(tags.combined(tag) if tag in known else tag, phrase) for tag, phrase in clean]
     return [(tag, phrase) for tag, phrase in named if tag is not None]
 

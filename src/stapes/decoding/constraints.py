@@ -7,7 +7,9 @@ labels is a grammar like any other: ``Negative|Neutral|Positive``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import llguidance.hf
@@ -24,24 +26,31 @@ LAST_RESORT = -1e4  # a score for what is picked only where nothing else can be
 
 
 class Grammar:
-    r"""A regular expression, compiled for one LLM. Both its vocabulary and the pattern are prepared once.
+    r"""A regular expression or a JSON schema, compiled for one LLM. Both its vocabulary and the grammar are prepared once.
 
     Args:
         llm: whose tokens the answer is made of.
         pattern: of whole answers as ``LLM.decode`` gives them, in the syntax of Rust's ``regex`` without look-around. A space
-            before the first letter, which an LLM writes before every word, is allowed on top of it.
+            before the first letter, which an LLM writes before every word, is allowed on top of it. A JSON schema is a mapping,
+            and allows no white space but what JSON on one line has.
 
     Raises:
         WeightsError: the LLM's tokenizer is not one that grammars can be compiled for.
     """
 
-    def __init__(self, llm: LLM, pattern: str) -> None:
+    def __init__(self, llm: LLM, pattern: str | Mapping[str, Any]) -> None:
+        is_schema = not isinstance(pattern, str)
+        pattern = json.dumps(pattern) if is_schema else str(pattern)
         self.llm, self.pattern, self.end_ids = llm, pattern, llm.end_ids
         if llm not in _VOCABULARIES:
             _VOCABULARIES[llm] = _vocabulary(llm), {}
         self._tokens, patterns = _VOCABULARIES[llm]
         if pattern not in patterns:
-            patterns[pattern] = LLMatcher(self._tokens, LLMatcher.grammar_from_regex(f" ?(?:{pattern})"))
+            if is_schema:
+                grammar = LLMatcher.grammar_from_json_schema(pattern, overrides={"whitespace_flexible": False})
+            else:
+                grammar = LLMatcher.grammar_from_regex(f" ?(?:{pattern})")
+            patterns[pattern] = LLMatcher(self._tokens, grammar)
             assert not patterns[pattern].is_error(), f"{pattern}: {patterns[pattern].get_error()}"
         self._start = patterns[pattern]
 

@@ -33,6 +33,9 @@ TagSet = Literal["combined", "raw"]
 Pair = tuple[str, str]
 """(tag, phrase)"""
 
+Counts = tuple[int, int, int]
+"""(hits, invented, missed)"""
+
 _ANY_PHRASE = "phrase"
 
 
@@ -107,6 +110,22 @@ def label_f1(
     return _score("ner_label_f1", references, hypotheses, tag_set, normaliser, resamples, seed)
 
 
+def count_by_tag(references: Sequence[Sequence[Pair]], hypotheses: Sequence[Sequence[Pair]]) -> dict[str, Counts]:
+    """(Hits, invented, missed) of each tag that occurs, over the multisets of each utterance; tags in order."""
+    found: dict[str, list[int]] = {}
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        ours, theirs = Counter(reference), Counter(hypothesis)
+        for kind, pairs in enumerate((ours & theirs, theirs - ours, ours - theirs)):
+            for (tag, _), repeats in pairs.items():
+                found.setdefault(tag, [0, 0, 0])[kind] += repeats
+    return {tag: (hits, invented, missed) for tag, (hits, invented, missed) in sorted(found.items())}
+
+
+def _totals(by_tag: dict[str, Counts]) -> Counts:
+    hits, invented, missed = (sum(counts[kind] for counts in by_tag.values()) for kind in range(3))
+    return hits, invented, missed
+
+
 def f1_columns(utterance_counts: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
     """Numerator and denominator of F1 that each utterance adds, given its (TP, FP, FN)."""
     return [(2 * hits, 2 * hits + invented + missed) for hits, invented, missed in utterance_counts]
@@ -122,15 +141,9 @@ def _score(
     seed: int,
 ) -> Score:
     require_pairs(name, references, hypotheses)
-    by_tag: dict[str, Counter[str]] = {}
-    counts: list[tuple[int, int, int]] = []
-    for reference, hypothesis in zip(_checked(references), _checked(hypotheses), strict=True):
-        expected, found = Counter(reference), Counter(hypothesis)
-        kinds = {"hits": expected & found, "invented": found - expected, "missed": expected - found}
-        for kind, pairs in kinds.items():
-            for (tag, _), repeats in pairs.items():
-                by_tag.setdefault(tag, Counter())[kind] += repeats
-        counts.append((kinds["hits"].total(), kinds["invented"].total(), kinds["missed"].total()))
+    pairs = list(zip(_checked(references), _checked(hypotheses), strict=True))
+    counts = [_totals(count_by_tag([reference], [hypothesis])) for reference, hypothesis in pairs]
+    by_tag = count_by_tag(*zip(*pairs, strict=True))
     hits, invented, missed = (sum(column) for column in zip(*counts, strict=True))
     whole = _rates(hits, invented, missed)
     return Score(
@@ -141,7 +154,7 @@ def _score(
             "true_positives": hits,
             "false_positives": invented,
             "false_negatives": missed,
-            "per_tag": {tag: _rates(*(by_tag[tag][kind] for kind in ("hits", "invented", "missed"))) for tag in sorted(by_tag)},
+            "per_tag": {tag: _rates(*found) for tag, found in by_tag.items()},
             "utterance_counts": counts,
         },
         interval=bootstrap.interval(*zip(*f1_columns(counts), strict=True), resamples=resamples, seed=seed)

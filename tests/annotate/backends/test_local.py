@@ -1,6 +1,5 @@
 import asyncio
 import functools
-import json
 
 import pytest
 import torch
@@ -58,7 +57,7 @@ def test_a_question_beyond_the_context_is_a_failure(asked):
 
 
 def test_bounds_are_for_local_models_only():
-    bounded = json.loads(_bounded(prompt.schema("ner")))["properties"]["entities"]
+    bounded = _bounded(prompt.schema("ner"))["properties"]["entities"]
     assert (bounded["maxItems"], bounded["items"]["properties"]["phrase"]["maxLength"]) == (MAX_ENTITIES, MAX_LETTERS)
     assert "maxItems" not in prompt.schema("ner")["properties"]["entities"]
-    assert json.loads(_bounded(prompt.schema("sentiment"))) == prompt.schema("sentiment")
+    assert _bounded(prompt.schema("sentiment")) == prompt.schema("sentiment")

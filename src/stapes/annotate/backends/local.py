@@ -6,19 +6,15 @@ Greedy, one question at a time: a convenience for those without a server. vLLM o
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 import torch
-from llguidance import LLMatcher
-from llguidance.hf import from_tokenizer
-from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessorList
 
 from stapes.annotate import prompt
 from stapes.annotate.backends.base import Answer, Backend, Question, Usage
 from stapes.annotate.prompt import BadAnswer, Task
-from stapes.errors import WeightsError
+from stapes.decoding.constraints import Grammar, GrammarProcessor
 from stapes.llms.causal import CausalLLM
 
 MAX_TOKENS = 512
@@ -44,14 +40,7 @@ class LocalBackend(Backend):
         self._llm = CausalLLM(source)
         self._llm.to(device=device, dtype=dtype).eval()
         self._task, self._device, self._dtype = task, device, dtype
-        try:
-            vocabulary = self._llm.model.get_output_embeddings().weight.shape[0]
-            tokenizer = from_tokenizer(self._llm.tokenizer, n_vocab=vocabulary, eos_token=self._llm.end_ids)
-        except ValueError as error:
-            raise WeightsError(source, f"no fast tokenizer ({error})", "one that a grammar can be laid over") from error
-        grammar = LLMatcher.grammar_from_json_schema(_bounded(prompt.schema(task)), overrides={"whitespace_flexible": False})
-        self._matcher = LLMatcher(tokenizer, grammar)
-        assert not self._matcher.is_error(), self._matcher.get_error()
+        self._grammar = Grammar(self._llm, _bounded(prompt.schema(task)))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -66,18 +55,13 @@ class LocalBackend(Backend):
         longest = getattr(self._llm.model.config, "max_position_embeddings", None)
         if longest and ids.shape[1] + MAX_TOKENS > longest:
             return Answer(failure=f"longer than the model's context of {longest} tokens")
-        self._matcher.reset()
-        with torch.inference_mode():
-            whole = self._llm.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=MAX_TOKENS,
-                do_sample=False,
-                eos_token_id=self._llm.end_ids,
-                pad_token_id=self._llm.pad_id,
-                logits_processor=LogitsProcessorList([_Constraint(self._matcher, ids.shape[1])]),
-            )
-        new = whole[0, ids.shape[1] :]
+        (new,) = self._llm.generate(
+            self._llm.embed(ids),
+            torch.ones_like(ids),
+            max_new_tokens=MAX_TOKENS,
+            do_sample=False,
+            logits_processor=LogitsProcessorList([GrammarProcessor(self._grammar)]),
+        )
         answer = Answer(usage=Usage(1, ids.shape[1], 0, len(new)))
         try:
             if int(new[-1]) not in self._llm.end_ids:
@@ -89,25 +73,10 @@ class LocalBackend(Backend):
         return answer
 
 
-class _Constraint(LogitsProcessor):
-    """Lets through only tokens that the grammar allows next."""
-
-    def __init__(self, matcher: LLMatcher, prompt_length: int) -> None:
-        self._matcher, self._read = matcher, prompt_length
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (1, V) with the forbidden ones at minus infinity, given the ids (1, L) so far."""
-        for token in input_ids[0, self._read :].tolist():
-            self._matcher.consume_token(token)
-        self._read = input_ids.shape[1]
-        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
-        return scores.masked_fill(allowed[: scores.shape[1]].to(scores.device) == 0, float("-inf"))
-
-
-def _bounded(schema: dict[str, Any]) -> str:
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with bounds on lists and strings; endpoints do not all take them."""
     schema = copy.deepcopy(schema)
     if (entities := schema["properties"].get("entities")) is not None:
         entities["maxItems"] = MAX_ENTITIES
         entities["items"]["properties"]["phrase"]["maxLength"] = MAX_LETTERS
-    return json.dumps(schema)
+    return schema
