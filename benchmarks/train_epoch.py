@@ -39,6 +39,7 @@ from stapes.encoders.whisper import WhisperEncoder
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.recipe import Data, Recipe, Stage
+from stapes.tasks import Example
 from stapes.training import optim
 from stapes.training.display import Display
 from stapes.training.loop import Loop
@@ -52,8 +53,9 @@ IGNORED = -100  # transformers' label for positions without a target
 class TimedData(TrainingData):
     """Training data with a cache of its own, which notes how long it took to fill and when each epoch began."""
 
-    def __init__(self, data: Data, encoder: WhisperEncoder, folder: Path) -> None:
-        super().__init__(data.model_copy(update={"speed": [], "noise": None}), encoder)
+    def __init__(self, data: Data, model: SpeechLLM, folder: Path) -> None:
+        encoder = model.encoder
+        super().__init__(data.model_copy(update={"speed": [], "noise": None}), encoder, model.tasks)
         self.epoch_starts: list[float] = []
         encode(encoder, self.utterances[:1])
         started = time.perf_counter()
@@ -65,7 +67,7 @@ class TimedData(TrainingData):
         """The cache is full already."""
         self.cache = self.filled
 
-    def batches(self, plan: Sequence[Sequence[Utterance]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Sequence[Example]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
         """See ``TrainingData.batches``, which is called once an epoch."""
         self.epoch_starts.append(time.perf_counter())
         return super().batches(plan, seed, epoch, masked)
@@ -153,7 +155,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
 
     memory.keep()
     data_section = recipe.data.model_dump() | {"train": [{"path": str(folder / "utterances.jsonl")}], "dev": None}
-    data = TimedData(Data.model_validate(data_section), model.encoder, folder / "cache")
+    data = TimedData(Data.model_validate(data_section), model, folder / "cache")
     our_seconds = ours(model, recipe, stage, data, engine, folder / "run")
 
     epochs = 5

@@ -7,9 +7,9 @@ Each adapter is trained by `recipes/ablations/zoo.yaml`, its own options at thei
 embeddings of the transcript by the matching loss and a contrastive one, without the LLM in the loop, then LoRA on the LLM is
 trained with it, as many steps for each. An adapter that has losses of its own (`quantity`, `token_ctc`) gets them too, as its
 paper has it; those whose Transformer layers normalise last are trained at a lower rate. Then the loss per token of 200
-utterances is measured with their own audio, with another utterance's and with silence. The hour that is trained on and the 200 utterances
-are the same for all. What the alignment minimises is measured where it ends, too, with the right audio and with another's: a
-loss that is the same with both was brought down without listening.
+utterances is measured with their own audio, with another utterance's and with silence. The hour that is trained on and these
+utterances are the same for all. What the alignment minimises is measured where it ends, too, with the right audio and with
+another's: a loss that is the same with both was brought down without listening.
 
 Results are appended to a file, a line each; what stands in it is not trained again, so that a killed run goes on. At the end
 two tables are printed, as Markdown: every run, and, where every adapter was trained with every encoder, how far the loss of

@@ -62,7 +62,7 @@ def test_a_virtual_environment_comes_first_and_the_pinned_torch_with_it(clone: P
     made = next(number for number, line in enumerate(lines) if "-m venv .venv" in line)
     installed = next(number for number, line in enumerate(lines) if "pip install" in line)
     assert made < installed
-    assert "-c constraints.txt" in lines[installed] and '-e ".[dev]"' in lines[installed]
+    assert "-c constraints.txt" in lines[installed] and '-e ".[annotate,dev]"' in lines[installed]
 
 
 def test_what_is_installed_stays_until_its_pins_change(clone: Path):

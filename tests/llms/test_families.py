@@ -53,7 +53,7 @@ def build(family: Family, folder: Path) -> Callable[..., SpeechLLM]:
             "encoder": {"name": "toy"},
             "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 32},
             "llm": {"name": "causal", "weights": f"path:{folder}"} | family.options,
-            "task": {"name": "asr"},
+            "tasks": [{"name": "asr"}],
             "llm_lora": {"rank": 4},
         }
         torch.manual_seed(0)
