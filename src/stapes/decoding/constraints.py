@@ -30,9 +30,9 @@ class Grammar:
 
     Args:
         llm: whose tokens the answer is made of.
-        pattern: of whole answers as ``LLM.decode`` gives them, in the syntax of Rust's ``regex`` without look-around. A space
-            before the first letter, which an LLM writes before every word, is allowed on top of it. A JSON schema is a mapping,
-            and allows no white space but what JSON on one line has.
+        pattern: of whole answers as ``LLM.decode`` gives them, in the syntax of Rust's ``regex`` without look-around. The
+            space before the first letter, which was there in training, comes on top of it; an empty answer has none. A JSON
+            schema is a mapping, and allows no white space but what JSON on one line has.
 
     Raises:
         WeightsError: the LLM's tokenizer is not one that grammars can be compiled for.
@@ -49,7 +49,8 @@ class Grammar:
             if is_schema:
                 grammar = LLMatcher.grammar_from_json_schema(pattern, overrides={"whitespace_flexible": False})
             else:
-                grammar = LLMatcher.grammar_from_regex(f" ?(?:{pattern})")
+                empty = LLMatcher(self._tokens, LLMatcher.grammar_from_regex(pattern)).is_accepting()
+                grammar = LLMatcher.grammar_from_regex(f"(?: (?:{pattern})){'?' if empty else ''}")
             patterns[pattern] = LLMatcher(self._tokens, grammar)
             assert not patterns[pattern].is_error(), f"{pattern}: {patterns[pattern].get_error()}"
         self._start = patterns[pattern]

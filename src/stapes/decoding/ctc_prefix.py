@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -110,6 +111,19 @@ class CTCPrefixScorer:
         return Prefixes(ends_piece, ends_blank, label, torch.logsumexp(phi + piece, dim=1))
 
 
+class Heard(NamedTuple):
+    """What a token is to the sound.
+
+    Attributes:
+        pieces: the numbers of those that it is judged by; none for markup.
+        advances: whether they are said now. A space is judged where it stands, and where it may belong to markup is said with
+            the word behind it.
+    """
+
+    pieces: Sequence[int]
+    advances: bool
+
+
 class SpokenPieces:
     """The pieces that the sound has to hold for a token, which depend on what stands before it: markup is not said.
 
@@ -123,20 +137,18 @@ class SpokenPieces:
         self.llm, self.pieces, self.listen = llm, pieces, listen
         self._states: dict[tuple[int, ...], str] = {(): ""}
 
-    def __call__(self, text: tuple[int, ...], token: int) -> Sequence[int] | None:
-        """Piece numbers of ``token`` after ``text``: none for markup, None for a special token."""
+    def __call__(self, text: tuple[int, ...], token: int) -> Heard | None:
+        """What ``token`` is to the sound after ``text``; None for a special token."""
         whole = self.pieces.of_token(token)
         if not whole:
             return None
         letters = self.llm.spell(token)
         self._states[*text, token], spoken = self.listen(self._state(text), letters)
         if spoken == letters:
-            return whole
-        return self.pieces.of_tokens(self.llm.encode(spoken)) if spoken.strip() else ()
-
-    def is_space(self, token: int) -> bool:
-        """Whether a token is nothing but space, which is said with the word behind it."""
-        return self.llm.spell(token).isspace()
+            return Heard(whole, advances=True)
+        if spoken.strip():
+            return Heard(self.pieces.of_tokens(self.llm.encode(spoken)), advances=True)
+        return Heard(whole if letters.isspace() else (), advances=False)
 
     def _state(self, text: tuple[int, ...]) -> str:
         if text not in self._states:
@@ -215,8 +227,9 @@ class CTCPrefixProcessor(LogitsProcessor):
             for token in shortlist[index]
             if token not in self.end_ids
         ]
-        triples = [(index, token, [piece + 1 for piece in pieces]) for index, token, pieces in found if pieces]
-        silent = [(index, token) for index, token, pieces in found if pieces is not None and not pieces]
+        said = [(index, token, heard) for index, token, heard in found if heard is not None and heard.pieces]
+        silent = [(index, token) for index, token, heard in found if heard is not None and not heard.pieces]
+        triples = [(index, token, [piece + 1 for piece in heard.pieces]) for index, token, heard in said]
         owner = torch.tensor([index for index, _, _ in triples], device=device, dtype=torch.long)
         extended = self._extend(states.take(owner), [prefixes[living[index]][0] for index, _, _ in triples], triples)
         rows = torch.tensor(living, device=device)
@@ -230,17 +243,15 @@ class CTCPrefixProcessor(LogitsProcessor):
         ending = torch.where(states.score.isneginf(), 0.0, states.complete - states.score).float()
         for end in self.end_ids:
             mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
-        # Markup is not heard: to the sound it is as good as the best of what could be said instead, to the LLM what it is. A
-        # space waits for its word.
+        # Markup is not heard: to the sound it is as good as the best of what could be said instead, to the LLM what it is.
         best_gain = ending.scatter_reduce(0, owner, gain, "amax")
         for index, token in silent:
-            unheard = 0.0 if self.pieces.is_space(token) else best_gain[index]
-            mixed[living[index], token] = (1 - self.weight) * written[living[index], token] + self.weight * unheard
+            mixed[living[index], token] = (1 - self.weight) * written[living[index], token] + self.weight * best_gain[index]
         for utterance in utterances:
             self._known[utterance] = {}
-        for number, (index, token, _) in enumerate(triples):
+        for number, (index, token, heard) in enumerate(said):
             utterance, text = prefixes[living[index]]
-            self._known[utterance][*text, token] = extended, number
+            self._known[utterance][*text, token] = (extended, number) if heard.advances else (states, index)
         for index, token in silent:
             utterance, text = prefixes[living[index]]
             self._known[utterance][*text, token] = states, index

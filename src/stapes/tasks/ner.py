@@ -104,7 +104,7 @@ class NER(Task):
 
     def grammar(self) -> str:
         """See ``Task.grammar``."""
-        return self.markup.grammar(letter_class(self.style, self.markup.reserved))
+        return self.markup.grammar(letter_class(self.style, self.markup.reserved), within_words=self.style != "spoken")
 
     def listen(self, state: str, letters: str) -> tuple[str, str]:
         """See ``Task.listen``."""

@@ -93,11 +93,13 @@ class Markup(ABC):
         """
 
     @abstractmethod
-    def grammar(self, words: str) -> str:
+    def grammar(self, words: str, within_words: bool = True) -> str:
         r"""A regular expression of all well-formed answers, the empty text's included.
 
         Args:
             words: the character class of words, in its brackets (``[a-z0-9']``), without white space and without ``reserved``.
+            within_words: whether an entity may begin within a word, as behind a quotation mark; else it begins where a word
+                does, so that the space before it cannot get lost.
 
         Returns:
             In the syntax that Rust's ``regex`` and Python's ``re`` have in common, if ``words`` is.

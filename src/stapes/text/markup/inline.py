@@ -85,11 +85,12 @@ class Inline(Markup):
             done = entity.end
         return "".join([*parts, text[done:]])
 
-    def grammar(self, words: str) -> str:
-        """Words, one space between them, in which entities may stand anywhere."""
+    def grammar(self, words: str, within_words: bool = True) -> str:
+        """Words, one space between them, in which entities may stand anywhere, or begin where words begin."""
         closing = (" " if self.space_before_closing else "") + r"\]"
-        piece = f"(?:{words}|{self._opening_grammar()}(?: {words}+)+{closing})"
-        return f"(?:{piece}+(?: {piece}+)*)?"
+        entity = f"{self._opening_grammar()}(?: {words}+)+{closing}"
+        word = f"(?:{words}|{entity})+" if within_words else f"(?:{entity}{words}*|{words}+)"
+        return f"(?:{word}(?: {word})*)?"
 
     def listen(self, state: str, letters: str) -> tuple[str, str]:
         """Words as soon as they are known to be words; the state is what is held back."""

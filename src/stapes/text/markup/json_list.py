@@ -41,7 +41,7 @@ class JSONList(Markup):
         ordered = sorted(entities, key=lambda each: (each.start, -each.end))
         return json.dumps([{"tag": each.label, "text": each.phrase} for each in ordered], ensure_ascii=False)
 
-    def grammar(self, words: str) -> str:
+    def grammar(self, words: str, within_words: bool = True) -> str:
         """JSON with exactly these keys in this order, and the spaces that ``write`` puts."""
         entity = self._object_grammar(words)
         return rf"\[(?:{entity}(?:, {entity})*)?\]"
