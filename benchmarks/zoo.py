@@ -94,7 +94,7 @@ def run(
         "seconds": round(seconds),
         "aligned_right": round(held_out.loss(aligned, stage, frames), 4),
         "aligned_other": round(held_out.loss(aligned, stage, [*frames[1:], frames[0]]), 4),
-        **asdict(found),
+        **{what: [round(value, 4) for value in values] for what, values in asdict(found).items()},
     }
 
 
