@@ -98,6 +98,7 @@ class SpeechLLM(nn.Module):
     Attributes:
         tasks: by their keys.
         prompts: of each task, one for each of its instructions.
+        transcription: the task whose targets are the words that the CTC head is to hear.
         stored: what belongs to its checkpoint besides adapter, CTC head and LoRA; see ``store``.
     """
 
@@ -163,7 +164,7 @@ class SpeechLLM(nn.Module):
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Have exactly these tasks, and their prompts."""
         self.tasks = {task.key: task for task in tasks}
-        self._transcription: Task = self.tasks.get(ASR.name) or ASR()
+        self.transcription: Task = self.tasks.get(ASR.name) or ASR()
         self.prompts = {task.key: [Prompt(*self.llm.wrap(instruction)) for instruction in task.instructions] for task in tasks}
 
     @property
@@ -312,7 +313,7 @@ class SpeechLLM(nn.Module):
         kept = [place for place, row in enumerate(targets.utterances) if has_transcript(row)]
         if not kept:
             return self.llm.table.new_empty(0, len(self.llm.table))
-        texts = (self._transcription.target(targets.utterances[place]) for place in kept)
+        texts = (self.transcription.target(targets.utterances[place]) for place in kept)
         read = Padded.from_rows([self._embed(self.llm.encode(text)) for text in texts])
         prompts = None if targets.prompts is None else [targets.prompts[place] for place in kept]
         was_training = self.llm.training
@@ -336,10 +337,14 @@ class SpeechLLM(nn.Module):
         """What some examples are trained on. What the CTC head is to hear are the words, whatever the task."""
         tasks = [self.tasks[example.task] if example.task else self.task for example in examples]
         rows = [example.utterance for example in examples]
+        answers = [self.answer(task.target(row)) for task, row in zip(tasks, rows, strict=True)]
         return Targets(
-            answers=[self.answer(task.target(row)) for task, row in zip(tasks, rows, strict=True)],
+            answers=answers,
             prompts=[self.prompts[task.key][example.template] for task, example in zip(tasks, examples, strict=True)],
-            transcripts=[self.answer(self._transcription.target(row)) for row in rows],
+            transcripts=[
+                answer if task is self.transcription else self.answer(self.transcription.target(row))
+                for task, row, answer in zip(tasks, rows, answers, strict=True)
+            ],
             utterances=rows,
         )
 

@@ -28,13 +28,14 @@ def made(tmp_path: Path) -> Callable[..., Evaluation]:
             Transcript(found.text, [], number in extra.get("capped", ()), None, found.entities, found.sentiment)
             for number, found in enumerate(results)
         ]
-        scores = _scores(utterances, heard, asked, asked.normaliser, has_ctc=False)
+        references = [asked.reference(each) for each in utterances]
+        scores = _scores(utterances, references, heard, asked, asked.normaliser, ctc_normaliser=None)
         scores |= {
             "utterances": len(rows),
             "capped": len(extra.get("capped", ())),
             "signature": f"task:{asked.key}|n:{len(rows)}",
         }
-        predictions = _predictions(utterances, heard, asked, extra.get("unreadable", {}), asked.normaliser)
+        predictions = _predictions(utterances, references, heard, asked, extra.get("unreadable", {}), asked.normaliser)
         return Evaluation(scores, predictions, asked.normaliser, utterances)
 
     return make

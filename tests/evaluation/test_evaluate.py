@@ -107,6 +107,13 @@ def test_what_cannot_be_read_counts_as_unheard_and_is_reported(model: Stapes, ro
     assert [found.predictions[number] for number in others] == [whole.predictions[number] for number in others]
 
 
+def test_what_the_ctc_head_heard_is_compared_as_the_answer_is(model: Stapes, rows: list[Utterance]):
+    """With capitals in the references, a normaliser that keeps them makes errors of all that was heard."""
+    shouted = [replace(row, text=row.text.upper()) for row in rows]
+    plain, strict = (model.evaluate(shouted, normaliser=name).scores["ctc_wer"] for name in ("slue", "none"))
+    assert plain < 60 < 100 <= strict
+
+
 def test_a_model_without_a_ctc_head_has_no_score_of_one(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):
     found = evaluate(toy_model(ctc=None), rows, Decoding())
     assert set(found.scores) == (RATES - {"ctc_wer"}) | COUNTS | {"intervals", "parts", "signature"}

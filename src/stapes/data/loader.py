@@ -81,7 +81,7 @@ class TrainingData:
         mixture: Sequence[Source] | None = None,
         progress: bool = True,
     ) -> None:
-        self.data, self.encoder, self.tasks, self.progress = data, encoder, tasks, progress
+        self.data, self.encoder, self.progress = data, encoder, progress
         most = min(data.max_seconds, encoder.max_seconds)
         self.too_long: list[Utterance] = []
         self.unlabelled: list[Utterance] = []

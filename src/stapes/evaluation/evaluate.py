@@ -19,7 +19,7 @@ from stapes.errors import AudioError, DataError
 from stapes.metrics.wer import UtteranceErrors, per_utterance, wer
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
-from stapes.tasks import Task, find_task
+from stapes.tasks import Result, Task, find_task
 from stapes.text import normalise
 from stapes.types import Utterance
 
@@ -153,9 +153,12 @@ def evaluate(
         counts["repairs"] = sum(transcript.repairs for transcript in heard)
     if unreadable:
         counts["unreadable"] = len(unreadable)
-    scores = _scores(utterances, heard, asked, normaliser, model.ctc is not None) | counts
+    references = [asked.reference(utterance) for utterance in utterances]
+    # The CTC head hears words, whatever was asked; they are compared as the answer's are, where these were said.
+    heard_as = normaliser if asked.scores_sound else model.transcription.normaliser
+    scores = _scores(utterances, references, heard, asked, normaliser, heard_as if model.ctc is not None else None) | counts
     scores["signature"] = _signature(model, utterances, options, asked, normaliser, name)
-    predictions = _predictions(utterances, heard, asked, unreadable, normaliser)
+    predictions = _predictions(utterances, references, heard, asked, unreadable, normaliser)
     return Evaluation(scores, predictions, normaliser, list(utterances))
 
 
@@ -188,18 +191,22 @@ def _read(
 
 
 def _scores(
-    utterances: Sequence[Utterance], heard: Sequence[Transcript], task: Task, normaliser: str, has_ctc: bool
+    utterances: Sequence[Utterance],
+    references: Sequence[Result],
+    heard: Sequence[Transcript],
+    task: Task,
+    normaliser: str,
+    ctc_normaliser: str | None,
 ) -> dict[str, Any]:
-    """Every score that applies, with its interval."""
-    references = [task.reference(utterance) for utterance in utterances]
+    """Every score that applies, with its interval; that of the CTC head where a normaliser for it is given."""
     scores = task.scores(references, [transcript.result for transcript in heard], normaliser)
     texts, found = [reference.text for reference in references], [transcript.text for transcript in heard]
     english = all((utterance.language or "en").lower().startswith("en") for utterance in utterances)
     if "wer" in scores and english and any(map(normalise.whisper_en, texts)):
         scores["wer_whisper_en"] = wer(texts, found, normaliser="whisper-en")
-    if has_ctc and any(map(normalise.slue, (utterance.text for utterance in utterances))):
-        spoken = [utterance.text for utterance in utterances]
-        scores["ctc_wer"] = wer(spoken, [transcript.ctc_text or "" for transcript in heard])
+    spoken = [utterance.text for utterance in utterances]
+    if ctc_normaliser is not None and any(map(normalise.get(ctc_normaliser), spoken)):
+        scores["ctc_wer"] = wer(spoken, [transcript.ctc_text or "" for transcript in heard], normaliser=ctc_normaliser)
     parts = {rate: {part: value for part, value in score.parts.items() if _is_small(part)} for rate, score in scores.items()}
     words = parts.get("wer", {})
     return {
@@ -249,9 +256,13 @@ def _signature(
 
 
 def _predictions(
-    utterances: Sequence[Utterance], heard: Sequence[Transcript], task: Task, unreadable: dict[int, str], normaliser: str
+    utterances: Sequence[Utterance],
+    references: Sequence[Result],
+    heard: Sequence[Transcript],
+    task: Task,
+    unreadable: dict[int, str],
+    normaliser: str,
 ) -> list[Prediction]:
-    references = [task.reference(utterance) for utterance in utterances]
     counted = per_utterance([row.text for row in references], [transcript.text for transcript in heard], normaliser)
     return [
         Prediction(

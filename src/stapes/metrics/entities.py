@@ -112,18 +112,22 @@ def label_f1(
 
 def count_by_tag(references: Sequence[Sequence[Pair]], hypotheses: Sequence[Sequence[Pair]]) -> dict[str, Counts]:
     """(Hits, invented, missed) of each tag that occurs, over the multisets of each utterance; tags in order."""
+    return _by_tag(_compared(*pair) for pair in zip(references, hypotheses, strict=True))
+
+
+def _compared(reference: Sequence[Pair], hypothesis: Sequence[Pair]) -> tuple[Counter[Pair], Counter[Pair], Counter[Pair]]:
+    """The pairs of one utterance that are right, invented and missed."""
+    expected, found = Counter(reference), Counter(hypothesis)
+    return expected & found, found - expected, expected - found
+
+
+def _by_tag(compared: Iterable[Sequence[Counter[Pair]]]) -> dict[str, Counts]:
     found: dict[str, list[int]] = {}
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        ours, theirs = Counter(reference), Counter(hypothesis)
-        for kind, pairs in enumerate((ours & theirs, theirs - ours, ours - theirs)):
+    for kinds in compared:
+        for kind, pairs in enumerate(kinds):
             for (tag, _), repeats in pairs.items():
                 found.setdefault(tag, [0, 0, 0])[kind] += repeats
     return {tag: (hits, invented, missed) for tag, (hits, invented, missed) in sorted(found.items())}
-
-
-def _totals(by_tag: dict[str, Counts]) -> Counts:
-    hits, invented, missed = (sum(counts[kind] for counts in by_tag.values()) for kind in range(3))
-    return hits, invented, missed
 
 
 def f1_columns(utterance_counts: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
@@ -141,9 +145,8 @@ def _score(
     seed: int,
 ) -> Score:
     require_pairs(name, references, hypotheses)
-    pairs = list(zip(_checked(references), _checked(hypotheses), strict=True))
-    counts = [_totals(count_by_tag([reference], [hypothesis])) for reference, hypothesis in pairs]
-    by_tag = count_by_tag(*zip(*pairs, strict=True))
+    compared = list(map(_compared, _checked(references), _checked(hypotheses)))
+    counts = [(hits.total(), invented.total(), missed.total()) for hits, invented, missed in compared]
     hits, invented, missed = (sum(column) for column in zip(*counts, strict=True))
     whole = _rates(hits, invented, missed)
     return Score(
@@ -154,7 +157,7 @@ def _score(
             "true_positives": hits,
             "false_positives": invented,
             "false_negatives": missed,
-            "per_tag": {tag: _rates(*found) for tag, found in by_tag.items()},
+            "per_tag": {tag: _rates(*found) for tag, found in _by_tag(compared).items()},
             "utterance_counts": counts,
         },
         interval=bootstrap.interval(*zip(*f1_columns(counts), strict=True), resamples=resamples, seed=seed)

@@ -113,7 +113,7 @@ class Validation:
             references = [part.task.reference(row) for row in part.utterances]
             if model.ctc is not None and number == 0:
                 texts = [row.text for row in part.utterances]
-                scores["ctc_wer"] = wer(texts, heard, resamples=0).value
+                scores["ctc_wer"] = wer(texts, heard, normaliser=model.transcription.normaliser, resamples=0).value
             if reading:
                 found = part.task.scores(references, results, resamples=0)
                 prefix = "" if self._is_simple else f"{part.label}."
