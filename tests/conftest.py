@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 # The contract checks and small models are imported by tests in several folders, which importmode=importlib would not find.
 sys.path.append(str(Path(__file__).parent))
 pytest.register_assert_rewrite("contract")
+
+settings.register_profile("stapes", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("stapes")
 
 ROOT = Path(__file__).parents[1]
 

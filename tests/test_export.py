@@ -132,6 +132,16 @@ def test_a_folder_that_is_there_is_left_alone(tone_run: Path, tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_an_llm_in_few_bits_is_refused(tone_run: Path, tmp_path: Path):
+    run = shutil.copytree(tone_run, tmp_path / "run")
+    description = json.loads((run / "stapes.json").read_text())
+    description["recipe"]["llm"] = {"name": "causal", "weights": ["path:nowhere"], "quantize": "4bit"}
+    (run / "stapes.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match=r"llm.quantize: 4bit, expected an LLM in full precision"):
+        export(run, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_what_cannot_be_finished_leaves_nothing(tone_run: Path, tmp_path: Path):
     """A disk without room, which a limit on the size of a file stands for."""
     import resource

@@ -23,7 +23,7 @@ from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
 from stapes.registry import nearest
 from stapes.tasks import TASKS, key_of
-from stapes.tasks.style import NORMALISERS as STYLES
+from stapes.tasks.style import check_style
 from stapes.types import Utterance
 
 _BESIDE = ("README.md", "metrics.jsonl")  # what travels with a checkpoint and loading does not need
@@ -178,8 +178,7 @@ class Stapes(
         name = task or ("translation" if to is not None else self.module.task.name)
         if name not in TASKS:
             raise RecipeError("task", f"unknown task '{name}'", fix=nearest(name, TASKS))
-        if style not in STYLES:
-            raise RecipeError("style", f"'{style}'", fix=nearest(style, STYLES))
+        check_style(name, style)
         key = self.module.task.key if task is None and to is None and style == "spoken" else key_of(name, style, to)
         if key not in self.module.tasks:
             raise RecipeError("task", f"'{key}'", f"what {self.name} was trained for: {', '.join(self.tasks)}")

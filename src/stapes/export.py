@@ -45,7 +45,7 @@ def export(
         ``folder``.
 
     Raises:
-        CheckpointError: no such model, the folder is there already, or there is no room for it.
+        CheckpointError: no such model, its LLM is in 4 or 8 bits, the folder is there already, or there is no room for it.
         WeightsError: the encoder's or the LLM's weights cannot be had.
     """
     from safetensors import SafetensorError
@@ -71,8 +71,11 @@ def _write(
     source: Path, folder: Path, merge: bool, dtype: torch.dtype, on_step: Callable[[], None]
 ) -> tuple[Recipe, dict[str, Tensor], set[str]]:
     """Write encoder and LLM; returns the recipe of what is now in the folder, its trained tensors, and what of it is stored."""
-    model, _, _ = checkpoint.load(source)
     recipe = Recipe.model_validate(checkpoint.read_description(source)["recipe"])
+    if bits := (recipe.llm or {}).get("quantize"):  # rounded into so few bits, LoRA would be lost or worse (``lora.merge``)
+        fix = "use the run folder itself, or train without llm.quantize"
+        raise CheckpointError(source, f"llm.quantize: {bits}", "an LLM in full precision", fix)
+    model, _, _ = checkpoint.load(source)
     _check_room(model, folder.parent, dtype)
     on_step()
     state = {

@@ -40,7 +40,7 @@ def test_a_case_done_by_hand():
     assert score.signature.endswith("|n:5")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(CORPORA)
 def test_is_scikit_learns_default(pairs):
     """The official toolkit calls these functions so, without naming labels."""
@@ -52,7 +52,7 @@ def test_is_scikit_learns_default(pairs):
             assert value == pytest.approx(100 * function(expected, found, average=average, zero_division=0))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.none(), st.text(max_size=3))), min_size=1, max_size=30))
 def test_any_answer_can_be_scored_and_the_sums_give_the_same_value(pairs):
     expected, found = zip(*pairs, strict=True)
@@ -62,7 +62,7 @@ def test_any_answer_can_be_scored_and_the_sums_give_the_same_value(pairs):
     assert score.interval is not None and 0.0 <= score.interval[0] <= score.interval[1] <= 100.0
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(CORPORA, st.data())
 def test_no_answer_is_no_better_than_a_wrong_one(pairs, data):
     expected, found = (list(side) for side in zip(*pairs, strict=True))

@@ -43,7 +43,7 @@ def numbered(pairs):
     return {(pair, pairs[:position].count(pair)) for position, pair in enumerate(pairs)}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CORPORA)
 def test_agrees_with_sets_of_numbered_pairs(corpus):
     references, hypotheses = sides(corpus)
@@ -59,7 +59,7 @@ def test_agrees_with_sets_of_numbered_pairs(corpus):
     assert score.parts["true_positives"] == hits
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CORPORA, st.randoms(use_true_random=False))
 def test_order_changes_nothing(corpus, order: random.Random):
     shuffled = [(order.sample(reference, len(reference)), order.sample(found, len(found))) for reference, found in corpus]
@@ -70,7 +70,7 @@ def test_order_changes_nothing(corpus, order: random.Random):
     assert (third.value, third.interval, third.parts["per_tag"]) == (first.value, first.interval, first.parts["per_tag"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CORPORA)
 def test_label_f1_is_never_below_f1(corpus):
     references, hypotheses = sides(corpus)
@@ -80,7 +80,7 @@ def test_label_f1_is_never_below_f1(corpus):
     assert sizes[0] == sizes[1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(PAIRS, max_size=5), min_size=1, max_size=5).filter(any))
 def test_everything_found_is_a_hundred_and_a_repeat_is_an_error(references):
     perfect = entity_f1(references, references, resamples=10)

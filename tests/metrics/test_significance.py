@@ -145,7 +145,7 @@ def test_a_case_done_by_hand():
     assert found.p == pytest.approx(0.5002, abs=1e-4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(CORPORA)
 def test_every_error_is_in_one_segment_and_exchange_changes_the_sign(corpus):
     references, first, second = zip(*corpus, strict=True)

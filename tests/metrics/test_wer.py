@@ -4,7 +4,7 @@ from statistics import fmean
 
 import jiwer
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stapes.errors import DataError, RecipeError
@@ -53,7 +53,6 @@ def test_characters_of_a_case_done_by_hand():
     assert score.signature.startswith("cer|norm:slue.v1|")
 
 
-@settings(deadline=None)
 @given(CORPORA)
 def test_agrees_with_the_textbook_and_with_jiwers_totals(pairs):
     references, hypotheses = [r for r, _ in pairs], [h for _, h in pairs]
@@ -68,7 +67,6 @@ def test_agrees_with_the_textbook_and_with_jiwers_totals(pairs):
     assert characters.value == pytest.approx(100 * jiwer.process_characters(references, hypotheses).cer)
 
 
-@settings(deadline=None)
 @given(CORPORA, st.randoms(use_true_random=False))
 def test_order_of_utterances_changes_nothing(pairs, order: random.Random):
     shuffled = list(pairs)
@@ -78,7 +76,6 @@ def test_order_of_utterances_changes_nothing(pairs, order: random.Random):
     assert first.interval == second.interval
 
 
-@settings(deadline=None)
 @given(CORPORA)
 def test_identical_texts_have_no_errors(pairs):
     texts = [r for r, _ in pairs]
@@ -88,7 +85,6 @@ def test_identical_texts_have_no_errors(pairs):
     assert score.parts["hits"] == score.parts["reference_words"]
 
 
-@settings(deadline=None)
 @given(CORPORA)
 def test_added_words_are_insertions_and_lost_words_are_deletions(pairs):
     texts = [r for r, _ in pairs]
@@ -131,7 +127,6 @@ def test_the_mean_over_sentences_has_an_interval_of_its_own():
         sentence_mean_wer(["", "!"], ["a", ""])
 
 
-@settings(deadline=None)
 @given(CORPORA)
 def test_the_mean_over_sentences_is_jiwers_of_each(pairs):
     rates = [100 * jiwer.wer(reference, hypothesis) for reference, hypothesis in pairs if reference]

@@ -142,7 +142,7 @@ def test_a_language_is_called_by_its_name():
 
 
 def test_an_unknown_style():
-    with pytest.raises(RecipeError, match="task 'asr': style 'writen'; did you mean 'written'"):
+    with pytest.raises(RecipeError, match="task 'asr': unknown style 'writen'; did you mean 'written'"):
         TASKS.build({"name": "asr", "style": "writen"})
 
 

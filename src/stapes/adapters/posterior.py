@@ -56,13 +56,19 @@ class Posterior(Adapter):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        return self._expect(frames, token_logits(self.logits, frames))
+        return self._expect(frames, self._logits(frames))
 
     def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        logits = token_logits(self.logits, frames)
+        logits = self._logits(frames)
         blank_id = len(self.table)
         return self._expect(frames, logits), {"token_ctc": token_ctc(logits, frames.lengths, targets, blank_id)}
+
+    def _logits(self, frames: Padded) -> Tensor:
+        if self.compress:
+            return token_logits(self.logits, frames)
+        scores: Tensor = self.logits(frames.zero_padding().values)  # no run hangs on it: under autocast, its precision will do
+        return scores
 
     def _expect(self, frames: Padded, logits: Tensor) -> Padded:
         probabilities = (logits.float() / self.temperature).softmax(-1)

@@ -17,7 +17,7 @@ LONGER: dict[str, float] = {"spoken": 1.0, "written": 1.5}  # tokens, against th
 def check_style(task: str, style: str) -> None:
     """Raise RecipeError unless there is such a style."""
     if style not in NORMALISERS:
-        raise RecipeError(f"task '{task}'", f"style '{style}'", fix=nearest(style, NORMALISERS))
+        raise RecipeError(f"task '{task}'", f"unknown style '{style}'", fix=nearest(style, NORMALISERS))
 
 
 def letter_class(style: str, reserved: str = "") -> str:

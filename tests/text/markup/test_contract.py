@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stapes.errors import DataError, RecipeError
@@ -60,7 +60,6 @@ def test_the_table():
     assert [name for name, markup in BY_NAME.items() if markup.scores_sound] == ["brackets", "slue"]
 
 
-@settings(deadline=None)
 @given(answer=ANSWERS)
 def test_anything_can_be_read_and_what_is_read_is_consistent(answer: str):
     for markup in BUILT:
@@ -73,7 +72,6 @@ def test_anything_can_be_read_and_what_is_read_is_consistent(answer: str):
             assert order == sorted(order)
 
 
-@settings(deadline=None)
 @given(answer=ANSWERS)
 @example("")
 @example("[ORG the eu]'s x[LAW act]y")
@@ -88,7 +86,6 @@ def test_nothing_is_mended_exactly_where_the_answer_is_well_formed(answer: str):
         assert (markup.read(answer).repairs == 0) == well_formed
 
 
-@settings(deadline=None)
 @given(case=marked("ab'é []$%]\"\\{}!\t5", [*COMBINED, *RAW]))
 def test_whatever_is_written_is_well_formed(case: tuple[str, list[Entity]]):
     for markup in BUILT:
@@ -97,7 +94,6 @@ def test_whatever_is_written_is_well_formed(case: tuple[str, list[Entity]]):
         assert markup.read(answer).repairs == 0
 
 
-@settings(deadline=None)
 @given(case=marked("ab'é  5\t{}", list(COMBINED)))
 def test_what_is_written_is_read_again(case: tuple[str, list[Entity]]):
     """Text without the markup's characters; of entities that overlap, those that begin within another are not asked for."""
@@ -115,7 +111,6 @@ def test_what_is_written_is_read_again(case: tuple[str, list[Entity]]):
             assert found.entities == tuple(Entity(each.label, -1, -1, each.phrase) for each in apart)
 
 
-@settings(deadline=None)
 @example("a[  b[", [])
 @given(answer=ANSWERS, cuts=st.lists(st.integers(0, 40)))
 def test_listening_gives_the_words_that_reading_gives(answer: str, cuts: list[int]):

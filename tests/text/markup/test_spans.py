@@ -1,7 +1,7 @@
 """Spans follow their letters through a normaliser, and of those that overlap one stays."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stapes.errors import RecipeError
@@ -58,7 +58,6 @@ def test_nothing_but_white_space_moves_without_a_normaliser():
 PIECES = st.lists(st.text(alphabet="aBéŁßΣσя日5'’., -\t%["), min_size=1, max_size=9)
 
 
-@settings(deadline=None)
 @given(PIECES, st.sampled_from(["none", "slue"]))
 def test_the_letters_of_each_piece_are_where_its_span_is(pieces: list[str], normaliser: str):
     """The whole is normalised as a whole; each piece, normalised alone, has the same letters, in order and without gaps."""
@@ -78,7 +77,6 @@ def test_the_letters_of_each_piece_are_where_its_span_is(pieces: list[str], norm
         assert found.replace(" ", "") == expected.replace(" ", "")
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(0, 20), st.integers(0, 20))
 def test_any_span_of_any_text(text: str, start: int, end: int):
     start, end = sorted((min(start, len(text)), min(end, len(text))))
