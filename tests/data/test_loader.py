@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from stapes.errors import DataError
 from stapes.recipe import parse
 from stapes.tasks import Example
 from stapes.tasks.asr import ASR
+from stapes.tasks.sentiment import Sentiment
 from stapes.types import Utterance
 
-TASKS = {"asr": ASR()}
+TASKS = {"asr": ASR(), "sentiment": Sentiment()}
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def data(cache: bool = False, **section: Any) -> TrainingData:
-    recipe = parse({"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp"}, "llm": {"name": "toy"}, "data": section})
+    parts = {"encoder": {"name": "toy"}, "adapter": {"name": "stack_mlp"}, "llm": {"name": "toy"}}
+    recipe = parse(parts | {"tasks": [{"name": name} for name in TASKS], "data": section})
     loader = TrainingData(recipe.data, ToyEncoder(), TASKS, progress=False)
     loader.attach(cache)
     return loader
@@ -117,6 +120,17 @@ def test_weights_of_a_mixture(tmp_path: Path):
         assert sorted(often) == [2] * 4 + [3] * 4
     seen = sum(epochs, Counter())
     assert all(seen[f"part{number}"] for number in range(40)), "over the epochs, all of it is seen"
+
+
+def test_a_balanced_source_shows_every_kind_of_answer_equally_often(tmp_path: Path):
+    path = tmp_path / "said.jsonl"
+    rows = read_manifest(listed(tmp_path, "u", [1.0] * 60))
+    labels = ["Neutral"] * 48 + ["Positive"] * 10 + ["Negative"] * 2
+    write_manifest(path, [replace(row, sentiment=label) for row, label in zip(rows, labels, strict=True)])
+    loader = data(train=[{"path": str(path), "task": "sentiment", "weight": 0.5, "balance": True}])
+    plan = loader.epoch(0, 0, 30.0)
+    assert Counter(row.utterance.sentiment for batch in plan for row in batch) == dict.fromkeys(labels, 10)
+    assert max(Counter(ids(plan)).values()) == 5, "each of the two Negatives"
 
 
 def test_what_is_too_long_is_left_out_and_listed(tmp_path: Path):

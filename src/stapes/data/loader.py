@@ -47,6 +47,16 @@ class Batch:
     masked: bool
 
 
+def _kinds(rows: list[Utterance], task: Task, source: Source) -> list[tuple[list[Utterance], float]]:
+    """The utterances of a source and their weight; those of every kind apart, if they are to be balanced."""
+    if not source.balance:
+        return [(rows, source.weight)]
+    kinds: dict[str, list[Utterance]] = {}
+    for row in rows:
+        kinds.setdefault(task.kind(row), []).append(row)
+    return [(same, source.weight * len(rows) / (len(kinds) * len(same))) for _, same in sorted(kinds.items())]
+
+
 def generator(*parts: object) -> np.random.Generator:
     """A random generator that depends on its arguments only."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
@@ -95,7 +105,7 @@ class TrainingData:
             if fitting and not labelled:
                 raise DataError(source.path, "no utterance has labels", f"what the task '{task.key}' is trained on")
             self.unlabelled += [row for row in fitting if not task.has_target(row)]
-            self._sources.append((labelled, task, source.weight))
+            self._sources += [(rows, task, weight) for rows, weight in _kinds(labelled, task, source)]
         self.utterances = list({(row.source, row.id): row for rows, _, _ in self._sources for row in rows}.values())
         if not self.utterances:
             raise DataError("data.train", "no utterance to train on", f"manifests with utterances of at most {most:g} s")

@@ -122,11 +122,14 @@ class Source(Section):
         task: the key of a task of the recipe ("ner", "asr.written"); empty for the first. Utterances without the labels that
             it needs are left out and counted.
         weight: how often an utterance is seen in an epoch; 0.5 takes another random half each epoch.
+        balance: see every kind of answer (``Task.kind``: a sentiment, or whether there are entities) equally often, the
+            common ones less than ``weight`` says and the rare ones more; as many utterances an epoch as without.
     """
 
     path: str
     task: str = ""
     weight: float = Field(1.0, gt=0)
+    balance: bool = False
 
 
 class HeldOut(Section):

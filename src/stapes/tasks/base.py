@@ -94,6 +94,10 @@ class Task(ABC):
     def target(self, utterance: Utterance) -> str:
         """The text that the model should write for an utterance that ``has_target``."""
 
+    def kind(self, utterance: Utterance) -> str:
+        """Which kind of answer a target is, for mixtures that are balanced over them; one for all, unless said otherwise."""
+        return ""
+
     @abstractmethod
     def reference(self, utterance: Utterance) -> Result:
         """What a right answer says, from the labels themselves; of an utterance that ``has_target``."""

@@ -44,6 +44,10 @@ class Joint(Task):
         """Both lines."""
         return f"{self.first.target(utterance)}{BREAK}{self.second.target(utterance)}"
 
+    def kind(self, utterance: Utterance) -> str:
+        """That of the second task."""
+        return self.second.kind(utterance)
+
     def reference(self, utterance: Utterance) -> Result:
         """The transcript, and the labels of the second task."""
         labels = self.second.reference(utterance)

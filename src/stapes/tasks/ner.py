@@ -80,6 +80,10 @@ class NER(Task):
         entities = named(utterance, self.style) or ()
         return self.markup.write(*normalise_marked(said(utterance, self.style), entities, self.normaliser))
 
+    def kind(self, utterance: Utterance) -> str:
+        """Whether anything is named."""
+        return "named" if named(utterance, self.style) else "nothing"
+
     def reference(self, utterance: Utterance) -> Result:
         """Transcript and entities as the corpus has them, nested ones included."""
         return Result(said(utterance, self.style), named(utterance, self.style) or ())

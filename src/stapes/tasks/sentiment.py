@@ -46,6 +46,10 @@ class Sentiment(Task):
         """The label; annotators who saw both sides, or did not agree, make a Neutral."""
         return tags.sentiment(utterance.sentiment or "", utterance.source or utterance.id)
 
+    def kind(self, utterance: Utterance) -> str:
+        """The label."""
+        return self.target(utterance)
+
     def reference(self, utterance: Utterance) -> Result:
         """The label."""
         return Result("", sentiment=self.target(utterance))
