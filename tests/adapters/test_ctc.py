@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stapes.adapters.ctc import CTC, token_ctc
+from stapes.adapters.ctc import CTC, Classes
 from stapes.adapters.transformer import Transformer
 from stapes.errors import RecipeError
 from stapes.types import Padded
@@ -58,11 +58,34 @@ def test_the_loss_is_torchs_without_the_end_token():
     torch.testing.assert_close(losses["token_ctc"], wanted)
 
 
+def test_its_gradient_is_that_over_the_whole_vocabulary():
+    targets, lengths = [[2, 0, 3, 3, 1], [5, 1], [1]], [8, 5, 3]
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(3, 8, 40, generator=generator)).requires_grad_()
+    classes = Classes(targets, 1, logits.device)
+    found = classes.loss(classes.log_probs(logits), torch.tensor(lengths))
+    steps, flat = logits.log_softmax(-1).transpose(0, 1), torch.tensor([token for row in targets for token in row[:-1]])
+    wanted = F.ctc_loss(steps, flat, torch.tensor(lengths), torch.tensor([4, 1, 0]), blank=1, reduction="sum")
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (found, wanted)))
+
+
 def test_what_does_not_fit_counts_as_nothing():
     logits = torch.randn(1, 2, 4, requires_grad=True)
-    loss = token_ctc(logits, torch.tensor([2]), [[2, 3, 2, 1]], blank_id=1)
+    classes = Classes([[2, 3, 2, 1]], 1, logits.device)
+    loss = classes.loss(classes.log_probs(logits), torch.tensor([2]))
     loss.backward()
     assert float(loss.detach()) == 0.0
+    assert logits.grad.isfinite().all()
+
+
+def test_a_batch_that_says_everything():
+    """There are no other classes left."""
+    logits = torch.randn(1, 9, 4, requires_grad=True)
+    classes = Classes([[0, 3, 2, 1]], 1, logits.device)
+    loss = classes.loss(classes.log_probs(logits), torch.tensor([9]))
+    loss.backward()
+    assert float(loss.detach()) > 0
     assert logits.grad.isfinite().all()
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from stapes.adapters.base import Adapter
-from stapes.adapters.ctc import token_ctc, token_logits
+from stapes.adapters.ctc import Classes, by_utterance, in_full
 from stapes.adapters.layers import runs
 from stapes.types import Padded
 
@@ -56,30 +56,41 @@ class Posterior(Adapter):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        return self._expect(frames, self._logits(frames))
+        return self._compress(frames, *by_utterance(lambda row: self._expect(self._logits(row)), frames))
 
     def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        logits = self._logits(frames)
-        blank_id = len(self.table)
-        return self._expect(frames, logits), {"token_ctc": token_ctc(logits, frames.lengths, targets, blank_id)}
+        classes = Classes(targets, len(self.table), frames.values.device)
 
-    def _logits(self, frames: Padded) -> Tensor:
+        def read(row: Tensor) -> tuple[Tensor, ...]:
+            logits = self._logits(row)
+            return *self._expect(logits), classes.log_probs(logits)
+
+        *expected, log_probs = by_utterance(read, frames)
+        return self._compress(frames, *expected), {"token_ctc": classes.loss(log_probs, frames.lengths)}
+
+    def _logits(self, row: Tensor) -> Tensor:
         if self.compress:
-            return token_logits(self.logits, frames)
-        scores: Tensor = self.logits(frames.zero_padding().values)  # no run hangs on it: under autocast, its precision will do
+            return in_full(self.logits, row)
+        scores: Tensor = self.logits(row)  # no run hangs on it: under autocast, its precision will do
         return scores
 
-    def _expect(self, frames: Padded, logits: Tensor) -> Padded:
-        probabilities = (logits.float() / self.temperature).softmax(-1)
-        expected = probabilities[:, :, :-1].to(self.table.dtype) @ self.table
+    def _expect(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(T, 1 + V) -> the expected embedding (T, D), the best token (T,) and how likely the blank is (T,)."""
+        scores = logits.float()
+        probabilities = (scores / self.temperature).softmax(-1)
+        expected = probabilities[:, :-1].to(self.table.dtype) @ self.table
+        blank = (scores[:, -1] - scores.logsumexp(-1)).exp() if self.compress else expected.new_zeros(len(expected))
+        return expected.to(logits.dtype), logits.argmax(-1), blank
+
+    def _compress(self, frames: Padded, expected: Tensor, best: Tensor, blank: Tensor) -> Padded:
         if not self.compress:
-            return Padded(expected.to(logits.dtype), frames.lengths).zero_padding()
-        heard = frames.mask & (logits.float().softmax(-1)[:, :, -1] < self.blank)
+            return Padded(expected, frames.lengths)
+        heard = frames.mask & (blank < self.blank)
         any_heard = heard.any(1, keepdim=True)
         # An utterance of blanks becomes one embedding, the average of its frames.
-        share, lengths = runs(torch.where(any_heard, logits.argmax(-1), 0), torch.where(any_heard, heard, frames.mask))
-        return Padded((share.mT.to(expected.dtype) @ expected).to(logits.dtype), lengths).zero_padding()
+        share, lengths = runs(torch.where(any_heard, best, 0), torch.where(any_heard, heard, frames.mask))
+        return Padded(share.mT.to(expected.dtype) @ expected, lengths).zero_padding()
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """T; an upper bound when compressed."""
