@@ -78,22 +78,16 @@ class CTC(Transformer):
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        (labels,) = by_utterance(lambda row: (self._logits(row).argmax(-1),), frames)
+        with torch.no_grad():
+            (labels,) = by_utterance(lambda row: (in_full(self.logits, row).argmax(-1),), frames)
         return self._compress(frames, labels)
 
     def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
         classes = Classes(targets, self.blank_id, frames.values.device)
-
-        def read(row: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self._logits(row)
-            return logits.argmax(-1), classes.log_probs(logits)
-
-        labels, log_probs = by_utterance(read, frames)
-        return self._compress(frames, labels), {"token_ctc": classes.loss(log_probs, frames.lengths)}
-
-    def _logits(self, row: Tensor) -> Tensor:
-        return in_full(self.logits, row)
+        # Apart from the labels, though of the same scores: these have a backward pass and, under autocast, its precision.
+        (log_probs,) = by_utterance(lambda row: (classes.log_probs(self.logits(row)),), frames)
+        return self(frames), {"token_ctc": classes.loss(log_probs, frames.lengths)}
 
     def _compress(self, frames: Padded, labels: Tensor) -> Padded:
         share, lengths = runs(labels, frames.mask)
