@@ -238,6 +238,19 @@ def test_a_recipe_inherits_from_the_model_that_it_starts_from(run: tuple[Path, S
     assert child.train.steps == 3
 
 
+def test_its_stages_inherit_as_well(run: tuple[Path, SpeechLLM]):
+    """The recipe's own ``train`` goes before what suits a trained model, and a stage before both."""
+    stages = [{"name": "first", "warmup_steps": 7}, {"name": "second", "mixture": [{"path": "a.jsonl"}]}]
+    given = {"init": str(run[0]), "train": {"steps": 3, "learning_rate": 0.5}, "stages": stages}
+    first, second = checkpoint.inherit(recipe.parse(given)).stages
+    assert (first.warmup_steps, second.warmup_steps) == (7, checkpoint.ADAPTING["warmup_steps"])
+    for stage in (first, second):
+        assert (stage.steps, stage.learning_rate) == (3, 0.5)
+        assert stage.lora_learning_rate == checkpoint.ADAPTING["lora_learning_rate"]
+        assert stage.average_decay == checkpoint.ADAPTING["average_decay"]
+    assert [source.path for source in second.mixture or []] == ["a.jsonl"]
+
+
 def test_a_recipe_may_not_change_what_it_inherits(run: tuple[Path, SpeechLLM]):
     with pytest.raises(RecipeError, match="adapter: given together with init"):
         checkpoint.inherit(recipe.parse({"init": str(run[0]), "adapter": {"name": "stack_mlp"}}))

@@ -22,7 +22,7 @@ import stapes
 from stapes import hub, lora
 from stapes.errors import CheckpointError, RecipeError
 from stapes.model import BASES, SpeechLLM
-from stapes.recipe import Decoding, Recipe, Train, parse
+from stapes.recipe import Decoding, Recipe, Stage, Train, parse
 from stapes.tasks import TASKS
 
 FORMAT = 2
@@ -93,8 +93,9 @@ def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
 def inherit(recipe: Recipe) -> Recipe:
     """A recipe with what its ``init`` model says: components, decoding, and how a trained model is adapted.
 
-    Everything small is trained, at low rates, and CTC holds the alignment (a new speaker or room is first of all a matter of
-    sound); precision and batches are those of the model's last stage. What the recipe itself says goes before all of it.
+    What ``Train.trainable`` names by default is trained, at the rates of ``ADAPTING``, and CTC holds the alignment (a new
+    speaker or room is first of all a matter of sound); precision and batches are those of the model's last stage. That goes
+    for every stage. What the recipe itself says goes before all of it.
 
     Raises:
         RecipeError: the recipe names components of its own.
@@ -111,11 +112,11 @@ def inherit(recipe: Recipe) -> Recipe:
     adapting: dict[str, Any] = {"precision": last.precision, "batch_seconds": last.batch_seconds, **ADAPTING}
     if parent.ctc is not None:
         adapting["losses"] = {"next_token": 1.0, "ctc": 1.0}
-    said = recipe.train.model_dump(exclude_unset=True)
+    stages = [Stage(**adapting | stage.model_dump(exclude_unset=True)) for stage in recipe.stages]
     return recipe.model_copy(
         update={name: getattr(parent, name) for name in names}
         | {"tasks": recipe.tasks if "tasks" in recipe.model_fields_set else parent.tasks}
-        | {"train": Train(**adapting | said)}
+        | {"train": Train(**adapting | recipe.train.model_dump(exclude_unset=True)), "stages": stages}
         | {"losses": recipe.losses if "losses" in recipe.model_fields_set else parent.losses}
         | {"decoding": parent.decoding.model_copy(update=recipe.decoding.model_dump(exclude_unset=True))}
     )

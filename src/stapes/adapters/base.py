@@ -41,7 +41,7 @@ class Adapter(nn.Module, ABC):
 
         Args:
             frames: (B, T, E).
-            targets: token ids of each answer, the end token last.
+            targets: token ids of what is said in each, the end token last, whatever the task.
 
         Returns:
             (B, K, D), and for each name in ``losses`` a sum over the batch.

@@ -16,7 +16,7 @@ Where more runs than ``most`` are left, every ceil(R / most) of them in a row be
 
 Differs from the paper: its two other ways to average a run are left out (one of them gives more weight to the less likely
 frames); gradients of the text pass through the averages to whatever is trained before them, which the authors' code cuts off.
-The targets are the answer's tokens without beginning or end token, since the end token may be the blank.
+The targets are the transcript's tokens without beginning or end token, since the end token may be the blank.
 """
 
 from __future__ import annotations

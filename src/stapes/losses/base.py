@@ -17,7 +17,7 @@ class SpeechAndText:
 
     Attributes:
         speech: (B, K, D) of the adapter, not compressed.
-        text: (B, U, D), the LLM's own embeddings of the answers' tokens, without the end token; no gradient flows there.
+        text: (B, U, D), the LLM's own embeddings of the transcripts' tokens, without the end token; no gradient flows there.
         utterances: what is known of each; a loss of labels looks here.
     """
 

@@ -200,7 +200,7 @@ class Train(Section):
 
     Attributes:
         steps: optimiser steps; or
-        epochs: passes over the mixture.
+        epochs: passes over the mixture; one, where neither is given.
         batch_seconds: speech in one micro-batch.
         accumulation: micro-batches (over all processes) that make one step.
         trainable: of ``adapter``, ``ctc``, ``losses`` (what they learn), ``llm.lora``, ``encoder.lora``, ``encoder.layers``
@@ -220,7 +220,7 @@ class Train(Section):
         precision: bf16 is autocast; weights and optimiser stay float32.
         gradient_checkpointing: compute each layer of the LLM again in the backward pass and keep its input only: less memory,
             about a third more time, the same result.
-        evaluate_every: steps between evaluations (each saves a checkpoint); the end is always evaluated.
+        evaluate_every: steps between evaluations (the best so far is kept); the end is always evaluated.
         evaluate_utterances: how many of ``data.dev`` are decoded then.
         save_every: steps between checkpoints to resume from.
         average_decay: keep an exponential moving average of the trained weights; it is what is evaluated and kept.
@@ -304,7 +304,8 @@ class Recipe(Section):
     """A whole experiment. ``stapes train`` writes the resolved one beside every run.
 
     Attributes:
-        init: a trained model to start from; it brings encoder, adapter, LLM and CTC head.
+        init: a trained model to start from; it brings encoder, adapter, LLM and CTC head, its tasks and decoding, and other
+            defaults of ``train`` (``checkpoint.inherit``).
         tasks: what the model is to do, each by its name and options; the first is what it does unless asked otherwise. ``task``
             is a list of one.
     """
