@@ -55,6 +55,11 @@ def test_a_manifest_is_labelled_measured_and_paid_for(stapes, manifest, chat, tm
     assert rates["raw, before"]["precision"] == pytest.approx(100 * 16 / (16 + 17))
     assert rates["raw, after filter 2"]["precision"] == pytest.approx(100 * 16 / (16 + 15))
     assert rates["combined, before"]["recall"] == 100.0
+    per_tag = facts["quality"]["per_tag"]
+    assert (per_tag["raw, before"]["PLANET"]["invented"], "PLANET" in per_tag["raw, after filter 2"]) == (1, False)
+    assert [per_tag[f"raw, {stage}"]["GPE"]["precision"] for stage in ("before", "after filter 1")] == [1600 / 17, 100.0]
+    rejected = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").read_text().splitlines()]
+    assert [(each["phrase"], each["lost"]) for each in rejected] == [("paris", False), ("monday", False)]
     rows = read_manifest(tmp_path / "out.jsonl", check_audio=False)
     assert [row.id for row in rows] == [f"u{n}" for n in range(48)]
     assert [entity.phrase for entity in rows[4].entities or ()] == ["monday"]

@@ -7,7 +7,8 @@ transcript. A phrase that is claimed twice takes two occurrences, from left to r
 two entities overlap. What was found in another spelling than the transcript's (``reading``) is mapped to it word by word.
 
 **2, meaningless.** Of what is in the transcript: tags that SLUE does not know (case and spaces aside), phrases without a letter
-or digit, and phrases of nothing but ``STOP_WORDS``. What is absent is the first filter's, whatever it means. Which of them the paper means is not known; the rules, the threshold and the list are ours.
+or digit, and phrases of nothing but ``STOP_WORDS``. What is absent is the first filter's, whatever it means. Which of
+them the paper means is not known; the rules, the threshold and the list are ours.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Filtered:
         rejected: what is not.
         repaired: how many phrases were found in other letters than claimed.
         unmapped: how many entities of the text have no place in the raw text.
+        is_raw: whether the annotator read the ``raw_text``, in whose spelling claims then are.
     """
 
     entities: tuple[Entity, ...]
@@ -73,6 +75,7 @@ class Filtered:
     rejected: tuple[Rejection, ...]
     repaired: int
     unmapped: int
+    is_raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def filter_entities(utterance: Utterance, claims: Sequence[Claim], read: str, is
         raw = mapped(entities, text, utterance.raw_text)
     after = [(entity.label, entity.phrase) for entity in entities]
     unmapped = 0 if raw is None else len(entities) - len(raw)
-    return Filtered(entities, raw, (before, first, after), tuple(rejected), repaired, unmapped)
+    return Filtered(entities, raw, (before, first, after), tuple(rejected), repaired, unmapped, is_raw)
 
 
 def locate(claims: Sequence[Claim], text: str) -> list[Placed]:

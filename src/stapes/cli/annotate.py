@@ -201,7 +201,7 @@ def _backend(
 
 
 def _compare(output: Path, labelled: Labelled, human: list[Utterance], plan: Plan, title: str) -> dict[str, Any]:
-    """Write the report on quality and the errors; returns the scores."""
+    """Write the report on quality, the errors, and which of the rejected labels people have; returns the scores."""
     from stapes.annotate import report
     from stapes.annotate.label import beside
     from stapes.annotate.quality import compare
@@ -212,8 +212,5 @@ def _compare(output: Path, labelled: Labelled, human: list[Utterance], plan: Pla
         report.markdown(found, f"Labels of {title}, against those of people"), encoding="utf-8"
     )
     write_lines(beside(output, "errors.jsonl"), found.errors)
-    rates = {
-        f"{tag_set}, {stage}": {"precision": each.precision, "recall": each.recall, "f1": each.f1}
-        for (stage, tag_set), each in found.rates.items()
-    }
-    return {"utterances": found.utterances, "unanswered": found.unanswered, "rates": rates, "macro_f1": found.macro_f1}
+    write_lines(beside(output, "rejected.jsonl"), found.rejected)  # once more, now with what people say of each
+    return report.scores(found)
