@@ -38,6 +38,7 @@ Examples:
 
 
 def annotate(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="The manifest to label (`stapes prepare`).", show_default=False)],
     output: Annotated[Path, typer.Argument(help="The manifest to write; its journal and reports lie beside it.")],
     task: Annotated[str, typer.Option(help="ner (named entities) or sentiment.")] = "ner",
@@ -98,6 +99,7 @@ def annotate(
     reads = reads or ("raw" if spacy else "text")
     _one_of("--reads", reads, READS)
     _check(task, model, base_url, local, spacy, examples, price_in, price_out)
+    _check_given(context, model, local, examples, shots, reads)
     utterances = read_manifest(manifest, check_audio=False)
     labelled_by_people = None if quality is None else read_manifest(quality, check_audio=False)
     shown = [] if examples is None else read_manifest(examples, check_audio=False)
@@ -155,6 +157,24 @@ def _check(
         raise RecipeError("--examples", "given with --spacy", "an LLM that reads them", "leave it out")
     if (price_in is None) != (price_out is None):
         raise RecipeError("--price-in, --price-out", "one without the other", "both")
+
+
+def _check_given(
+    context: typer.Context, model: str | None, local: str | None, examples: Path | None, shots: int, reads: str
+) -> None:
+    """Raise RecipeError for an option that was given, be it with its default, and has no effect."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    for lacking, why, names in (
+        (model is None, "without --model", ("concurrency", "timeout", "retries", "price_in", "price_out")),
+        (local is None, "without --local", ("device", "dtype")),
+        (examples is None, "without --examples", ("pool", "shots", "seed")),
+        (shots == 0, "with --shots 0", ("pool", "seed")),
+        (reads == "text", "with --reads text", ("case_from",)),
+    ):
+        for name in names:
+            if lacking and name in given:
+                raise RecipeError(f"--{name.replace('_', '-')}", f"has no effect {why}", fix="leave it out")
 
 
 def _choose(labelled: list[Utterance], task: str, total: int, seed: int) -> Pool:
