@@ -15,7 +15,8 @@ class Adapter(nn.Module, ABC):
 
     A constructor takes ``encoder_dim``, ``llm_dim`` and whatever else it needs of what is derived from the encoder and the LLM
     (``DERIVED`` beside the table). Its other keywords are what a recipe may set. The embeddings of an utterance are the same
-    alone, in a batch and beside longer neighbours; its last frame is heard; what stands in the padding does not matter.
+    alone, in a batch and beside longer neighbours; what stands in the padding does not matter. Every frame is heard, the last
+    one too, except where the paper drops an end that is too little for an embedding of its own (``cif`` with its ``tail``).
 
     Attributes:
         losses: names of the losses that ``with_losses`` gives; a recipe's stage may weigh them.
