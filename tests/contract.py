@@ -59,7 +59,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "cif": [LAYERS | {"tail": 0.0}, LAYERS | {"tail": 0.0, "threshold": 0.6}, LAYERS | {"tail": 0.0, "threshold": 2.0}],
     "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}],
     "posterior": [{}, {"temperature": 0.5}, {"compress": True, "blank": 0.3}],
-    "cross_attention": [{"dim": 16, "heads": 2, "entries": 10}, {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3}],
+    "cross_attention": [
+        {"dim": 16, "heads": 2, "entries": 10},
+        {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3},
+        {"dim": 16, "heads": 2, "keys": "llm"},
+    ],
 }
 
 
