@@ -56,8 +56,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "wlq_former": [LAYERS, LAYERS | {"queries": 3, "layers": 2, "window_seconds": 0.1}],
     # Every tail fires here: one that does not is not heard, as the paper has it.
-    "cif": [LAYERS | {"tail": 0.0}, LAYERS | {"tail": 0.0, "threshold": 0.6}, LAYERS | {"tail": 0.0, "threshold": 2.0}],
-    "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}],
+    "cif": [
+        LAYERS | {"tail": 0.0},
+        LAYERS | {"tail": 0.0, "threshold": 0.6},
+        LAYERS | {"tail": 0.0, "threshold": 2.0},
+        LAYERS | {"tail": 0.0, "layers_before": 2},
+    ],
+    "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}, LAYERS | {"layers_before": 2}],
     "posterior": [{}, {"temperature": 0.5}, {"compress": True, "blank": 0.3}],
     "cross_attention": [
         {"dim": 16, "heads": 2, "entries": 10},
