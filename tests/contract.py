@@ -198,18 +198,19 @@ def half_precision_is_close(adapter: Adapter) -> None:
 def every_parameter_learns(build: Callable[[], Adapter]) -> None:
     """Each parameter of a fresh adapter has a gradient by the third step; one that starts at zero may hide others till then.
 
-    And no loss but those that the adapter says it has.
+    And no loss but those that the adapter says it has, and of these only what is wanted.
     """
     adapter, batch = build().train(), frames(LENGTHS)
     answers = [[2, 0, 1][: 1 + length // 2] for length in LENGTHS]
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
     for step in range(3):
         optimizer.zero_grad()
-        embeddings, losses = adapter.with_losses(batch, answers)
+        embeddings, losses = adapter.with_losses(batch, answers, [*adapter.losses, "next_token"])
         assert set(losses) == set(adapter.losses)
         target = torch.randn(embeddings.values.shape, generator=torch.Generator().manual_seed(step))
         sum(losses.values(), (embeddings.values - target).square().sum()).backward()
         optimizer.step()
+    assert not adapter.with_losses(batch, answers, ["next_token"])[1]
     deaf = [name for name, parameter in adapter.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not deaf, f"no gradient: {', '.join(deaf)}"
 

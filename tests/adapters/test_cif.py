@@ -61,7 +61,7 @@ def test_in_training_as_many_fire_as_there_are_tokens(seed: int, layers_before: 
     """Also where there are fewer frames than tokens."""
     adapter, frames = built(seed=seed, layers_before=layers_before)
     targets = [[3] * 9, [3] * 30, [3] * 2, [3]]
-    found, losses = adapter.with_losses(frames, targets)
+    found, losses = adapter.with_losses(frames, targets, ["quantity"])
     assert found.lengths.tolist() == [9, 30, 2, 1]
     wanted = 0.0
     for (h, weights), target, embeddings in zip(read(adapter, frames, steps), targets, found.rows(), strict=True):
@@ -74,7 +74,7 @@ def test_in_training_as_many_fire_as_there_are_tokens(seed: int, layers_before: 
 
 def test_layers_before_the_weights_learn_from_their_number():
     adapter, frames = built(layers_before=1)
-    _, losses = adapter.with_losses(frames, [[3] * 9, [3] * 30, [3] * 2, [3]])
+    _, losses = adapter.with_losses(frames, [[3] * 9, [3] * 30, [3] * 2, [3]], ["quantity"])
     losses["quantity"].backward()
     moved = [any(parameter.grad is not None for parameter in step.parameters()) for step in adapter.steps]
     assert moved == [True, True, False, False]

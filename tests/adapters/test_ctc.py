@@ -54,13 +54,25 @@ def test_runs_are_averaged(most: float | None, layers_before: int, steps: int):
 @pytest.mark.parametrize(("layers_before", "steps"), PLACES)
 def test_the_loss_is_torchs_without_the_end_token(layers_before: int, steps: int):
     adapter, frames = built(layers_before=layers_before), contract.frames(LENGTHS)
-    _, losses = adapter.with_losses(frames, TARGETS)
+    _, losses = adapter.with_losses(frames, TARGETS, ["token_ctc"])
     wanted = 0.0
     for row, target in zip(frames.rows(), TARGETS, strict=True):
         h = torch.from_numpy(transformer(numbers(row), adapter.steps[:steps])).float()
         log_probs = adapter.logits(h).log_softmax(-1)[:, None]
         wanted += F.ctc_loss(log_probs, torch.tensor([target[:-1]]), (len(row),), (len(target) - 1,), 1, reduction="sum")
     torch.testing.assert_close(losses["token_ctc"], wanted)
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(["token_ctc"], [False, True]), (["next_token"], [False])])
+def test_a_loss_that_is_not_wanted_costs_nothing(wanted: list[str], kept: list[bool]):
+    """The vocabulary is met once, for the labels, and of that nothing is kept for a backward pass."""
+    adapter, frames = built(), contract.frames([9])
+    met: list[bool] = []
+    adapter.logits.register_forward_hook(lambda *_: met.append(torch.is_grad_enabled()))
+    embeddings, losses = adapter.with_losses(frames, [[2, 1]], wanted)
+    assert met == kept
+    assert list(losses) == [name for name in wanted if name == "token_ctc"]
+    torch.testing.assert_close(embeddings.values, adapter(frames).values)
 
 
 def test_its_gradient_is_that_over_the_whole_vocabulary():

@@ -32,7 +32,7 @@ beginning token). The optional CTC branch of the code, whose weight there is 0, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +100,9 @@ class CIF(Shortened):
         scale = torch.where(last & fires[:, None], 1 / left.clamp(min=EPS)[:, None], torch.ones_like(left)[:, None])
         return self.after(Padded(fired.values * scale[:, :, None].to(fired.values.dtype), fired.lengths))
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; quantity: |sum of weights / beta - number of tokens|, summed over the batch."""
         hidden = self.before(frames)
         weights = self.weights(hidden)
@@ -108,7 +110,8 @@ class CIF(Shortened):
         amount = weights.sum(1)
         scaled = weights * ((tokens * self.threshold + EPS) / amount.clamp(min=EPS))[:, None]
         embeddings = self.after(self.integrate(hidden, scaled, tokens))
-        return embeddings, {"quantity": (amount / self.threshold - tokens).abs().sum()}
+        losses = {"quantity": (amount / self.threshold - tokens).abs().sum()} if "quantity" in wanted else {}
+        return embeddings, losses
 
     def weights(self, hidden: Padded) -> Tensor:
         """Of h (B, T, C): (B, T) in float32, between 0 and 1, and 0 in the padding."""

@@ -27,7 +27,7 @@ The targets are the transcript's tokens without beginning or end token, since th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +88,12 @@ class CTC(Shortened):
         """See ``Adapter.forward``."""
         return self._embed(self.before(frames))
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
         hidden = self.before(frames)
-        return self._embed(hidden), {"token_ctc": self._loss(hidden, targets)}
+        return self._embed(hidden), {"token_ctc": self._loss(hidden, targets)} if "token_ctc" in wanted else {}
 
     def _embed(self, hidden: Padded) -> Padded:
         """Embeddings (B, R, D) of h (B, T, C), whose labels have no gradient."""

@@ -20,7 +20,7 @@ embedding is our choice, and so are the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +58,12 @@ class Posterior(Adapter):
         """See ``Adapter.forward``."""
         return self._compress(frames, *by_utterance(lambda row: self._expect(self._logits(row)), frames))
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
+        if "token_ctc" not in wanted:
+            return self(frames), {}
         classes = TargetClasses(targets, len(self.table), frames.values.device)
 
         def read(row: Tensor) -> tuple[Tensor, ...]:
