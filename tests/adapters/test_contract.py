@@ -1,6 +1,6 @@
 """Every adapter in the table, with each way of setting it up, keeps the promises; broken ones are caught."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import contract
@@ -14,7 +14,7 @@ from stapes.adapters import ADAPTERS, Adapter
 from stapes.adapters.cif import CIF
 from stapes.adapters.conv1d_mlp import Conv1dMLP
 from stapes.adapters.conv1d_transformer import Conv1dTransformer
-from stapes.adapters.ctc import CTC, Classes
+from stapes.adapters.ctc import CTC, TargetClasses
 from stapes.adapters.pool_linear import PoolLinear
 from stapes.adapters.stack_mlp import StackMLP
 from stapes.types import Padded
@@ -223,31 +223,37 @@ class CountsInBfloat16(Conv1dTransformer):
 class AveragesItsLoss(CIF):
     """Divides its loss by the utterances of the batch."""
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
-        embeddings, losses = super().with_losses(frames, targets)
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        embeddings, losses = super().with_losses(frames, targets, wanted)
         return embeddings, {name: loss / len(targets) for name, loss in losses.items()}
 
 
 class ScoresPadding(CTC):
     """Scores the padded batch: no value depends on the padding, but 0 * NaN is in every gradient."""
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
-        classes = Classes(targets, self.blank_id, frames.values.device)
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        classes = TargetClasses(targets, self.blank_id, frames.values.device)
         return self(frames), {"token_ctc": classes.loss(classes.log_probs(self.logits(frames.values)), frames.lengths)}
 
 
 class DecidesInBfloat16(CTC):
     """Has autocast's rounding decide where a run ends."""
 
-    def forward(self, frames: Padded) -> Padded:
-        return self._compress(frames, self.logits(frames.zero_padding().values).argmax(-1))
+    def _embed(self, hidden: Padded) -> Padded:
+        return self.after(self._averages(hidden, self.logits(hidden.values).argmax(-1)))
 
 
 class SumsInBfloat16(CTC):
     """Gives its loss in the precision of the scores."""
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
-        embeddings, losses = super().with_losses(frames, targets)
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        embeddings, losses = super().with_losses(frames, targets, wanted)
         return embeddings, {name: loss.to(self.logits(frames.values).dtype) for name, loss in losses.items()}
 
 

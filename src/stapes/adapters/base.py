@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ class Adapter(nn.Module, ABC):
     one too, except where the paper drops an end that is too little for an embedding of its own (``cif`` with its ``tail``).
 
     Attributes:
-        losses: names of the losses that ``with_losses`` gives; a recipe's stage may weigh them.
+        losses: names of the losses that ``with_losses`` can give; a recipe's stage may weigh them.
         lengths_are_bounds: whether ``output_lengths`` is only an upper bound, because the number depends on what is heard.
     """
 
@@ -37,15 +37,18 @@ class Adapter(nn.Module, ABC):
             (B, K, D) with lengths ``output_lengths(frames.lengths)`` and zeros in the padding.
         """
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
-        """Map frames to embeddings as training wants them, and compute the adapter's own losses.
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        """Map frames to embeddings as training wants them, and compute those of the adapter's own losses that are wanted.
 
         Args:
             frames: (B, T, E).
             targets: token ids of what is said in each, the end token last, whatever the task.
+            wanted: names of losses, also of others than the adapter's own.
 
         Returns:
-            (B, K, D), and for each name in ``losses`` a sum over the batch.
+            (B, K, D), and for each name in ``losses`` that is wanted a sum over the batch.
         """
         return self(frames), {}
 
