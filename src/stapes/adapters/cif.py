@@ -57,6 +57,7 @@ class CIF(Transformer):
 
     losses = ("quantity",)
     lengths_are_bounds = True
+    over_frames = ("conv", "weight")
 
     def __init__(
         self,

@@ -56,6 +56,7 @@ class CTC(Transformer):
 
     losses = ("token_ctc",)
     lengths_are_bounds = True
+    over_vocabulary = ("logits",)
 
     def __init__(
         self,
