@@ -21,10 +21,15 @@ class Adapter(nn.Module, ABC):
     Attributes:
         losses: names of the losses that ``with_losses`` can give; a recipe's stage may weigh them.
         lengths_are_bounds: whether ``output_lengths`` is only an upper bound, because the number depends on what is heard.
+        over_frames: names of its layers that run on every frame, where the others run on what is left of them by content.
+        over_vocabulary: names of those that score every token of the LLM. They meet one utterance at a time, and again in the
+            backward pass (``ctc.by_utterance``), so that memory is counted for one (``training/footprint.py``).
     """
 
     losses: Sequence[str] = ()
     lengths_are_bounds: bool = False
+    over_frames: Sequence[str] = ()
+    over_vocabulary: Sequence[str] = ()
 
     @abstractmethod
     def forward(self, frames: Padded) -> Padded:

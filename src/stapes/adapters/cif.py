@@ -66,6 +66,7 @@ class CIF(Shortened):
 
     losses = ("quantity",)
     lengths_are_bounds = True
+    over_frames = ("conv", "weight")
 
     def __init__(
         self,

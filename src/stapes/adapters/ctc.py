@@ -63,6 +63,7 @@ class CTC(Shortened):
 
     losses = ("token_ctc",)
     lengths_are_bounds = True
+    over_vocabulary = ("logits",)
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Posterior(Adapter):
     """
 
     losses = ("token_ctc",)
+    over_vocabulary = ("logits",)
     table: Tensor
 
     def __init__(
