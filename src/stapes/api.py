@@ -193,6 +193,7 @@ class Stapes(
         to: str | None = None,
         limit: int | None = None,
         normaliser: str | None = None,
+        comet: str | None = None,
         batch_seconds: float = BATCH_SECONDS,
         on_progress: Callable[[float], None] | None = None,
         on_unreadable: Callable[[AudioError], None] | None = None,
@@ -205,12 +206,14 @@ class Stapes(
             task, style, to: as in ``transcribe``.
             limit: take only the first so many utterances.
             normaliser: of the scores; by default that of the model's task.
+            comet: a COMET model by which translations are scored, too (needs ``unbabel-comet``; untested).
             batch_seconds, on_progress, on_unreadable: as there.
             **decoding: as in ``load``, for this call.
 
         Raises:
             DataError: file and line of what is wrong with the manifest.
             RecipeError: an option is wrong.
+            MissingDependency: COMET is asked for, and not installed.
         """
         if limit is not None and limit < 1:
             raise DataError("limit", f"{limit}", "at least 1 utterance")
@@ -222,6 +225,7 @@ class Stapes(
             options,
             task=self.find_task(task, style, to),
             normaliser=normaliser,
+            comet=comet,
             batch_seconds=batch_seconds,
             name=f"{self.name}@{self.digest[:12]}",
             on_progress=on_progress,

@@ -31,7 +31,7 @@ def test_json_is_one_object_and_nothing_else(stapes: Run, run: Path, data: Path)
     scores = json.loads(result.stdout)
     assert scores == package.load(run, device="cpu").evaluate(data, limit=3).scores
     assert scores["utterances"] == 3
-    assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signature"} <= set(scores)
+    assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signatures", "provenance"} <= set(scores)
     assert json.loads((run / "evaluation-dev/scores.json").read_text()) == scores
     assert len((run / "evaluation-dev/predictions.jsonl").read_text().splitlines()) == 3
     assert (run / "evaluation-dev/report.md").read_text().startswith("# run on ")
@@ -117,4 +117,5 @@ def test_options_that_are_wrong(stapes: Run, one_line: Callable[[Result], str], 
     )
     assert "task: unknown task 'ast'" in one_line(stapes("evaluate", run, "--data", data, "--task", "ast"))
     (tmp_path / "file").write_text("")
+    assert "comet: the task 'asr', expected a translation" in one_line(stapes("evaluate", run, "--data", data, "--comet", "m"))
     assert "choose another --output" in one_line(stapes("evaluate", run, "--data", data, "-o", tmp_path / "file/below"))

@@ -8,7 +8,7 @@ import pytest
 
 from stapes.errors import DataError
 from stapes.evaluation.evaluate import Evaluation, Prediction
-from stapes.evaluation.predictions import read_predictions
+from stapes.evaluation.predictions import read_predictions, setting
 from stapes.metrics.wer import UtteranceErrors
 
 LINE = {"id": "u1", "reference": "the eu", "hypothesis": "the u", "errors": 1, "substitutions": 1, "duration": 2.5}
@@ -26,8 +26,9 @@ def test_what_is_written_is_read(evaluated: Callable[..., Path]):
     folder = evaluated("run", [LINE | LABELS, {"id": "u0", "reference": "", "hypothesis": ""}], "whisper-en")
     found = read_predictions(folder)
     assert list(found.lines) == ["u1", "u0"]
-    assert found.normaliser == "whisper-en"
-    assert found.signature == "task:asr|norm:whisper-en.v1|n:2"
+    assert found.signatures["wer"] == "wer|norm:whisper-en.v1"
+    assert setting(found.signatures["wer"], "norm") == "whisper-en"
+    assert setting(found.signatures["ner_f1"], "tags") == "combined"
     assert found.folder == folder
     first, second = found.lines.values()
     assert first.reference_entities == (("PLACE", "eu"), ("WHEN", "today"))
@@ -37,9 +38,10 @@ def test_what_is_written_is_read(evaluated: Callable[..., Path]):
 
 def test_what_an_evaluation_saves_is_read(tmp_path: Path):
     predictions = [Prediction("a", "so be it", "so it", None, UtteranceErrors(0, 1, 0, 3), 1.0, False)]
-    Evaluation({"wer": 33.3, "signature": "norm:none.v1|n:1"}, predictions, "none").save(tmp_path)
+    signatures = {"wer": "wer|norm:none.v1|n:1"}
+    Evaluation({"wer": 33.3, "signatures": signatures}, predictions, "none").save(tmp_path)
     found = read_predictions(str(tmp_path))
-    assert found.normaliser == "none"
+    assert found.signatures == signatures
     assert found.lines["a"].hypothesis == "so it"
 
 
@@ -78,10 +80,11 @@ def test_a_missing_key_and_what_is_no_json(evaluated: Callable[..., Path]):
     ("scores", "message"),
     [
         ("{", r"scores\.json: not JSON"),
-        ("[]", r"scores\.json: no signature"),
-        ('{"wer": 3}', r"scores\.json: no signature"),
-        ('{"signature": "task:asr|n:3"}', r"scores\.json: signature 'task:asr\|n:3', expected one that names a normaliser"),
-        ('{"signature": "norm:mine.v1"}', r"scores\.json: signature 'norm:mine\.v1'"),
+        ("[]", r"scores\.json: no signatures of scores"),
+        ('{"wer": 3}', r"scores\.json: no signatures of scores"),
+        ('{"signatures": {"wer": 3}}', r"scores\.json: no signatures of scores"),
+        ('{"signatures": {"wer": "wer|norm:mine.v1"}}', r"scores\.json: signature 'wer\|norm:mine\.v1', expected norm: .*slue"),
+        ('{"signatures": {"ner_f1": "ner_f1|tags:mine"}}', r"signature 'ner_f1\|tags:mine', expected tags: combined or raw"),
     ],
 )
 def test_scores_without_a_signature(evaluated: Callable[..., Path], scores: str, message: str):
@@ -97,3 +100,16 @@ def test_a_folder_that_is_no_evaluation(evaluated: Callable[..., Path], name: st
     (folder / name).unlink()
     with pytest.raises(DataError, match=f"{name}: no such file, expected a folder that `stapes evaluate` wrote"):
         read_predictions(folder)
+
+
+def test_tags_of_another_set_than_was_scored(evaluated: Callable[..., Path]):
+    raw = LINE | LABELS | {"reference_entities": [["GPE", "eu"]], "entities": [["LAW", "eu"]]}
+    with pytest.raises(DataError, match=r"jsonl:1: 'reference_entities': tag 'GPE', expected tags of the set 'combined'"):
+        read_predictions(evaluated("run", [raw]))
+    found = read_predictions(evaluated("raw", [raw], ner_f1="ner_f1|tags:raw|norm:slue.v1"))
+    assert found.lines["u1"].reference_entities == (("GPE", "eu"),)
+
+
+def test_a_setting_that_a_signature_lacks():
+    with pytest.raises(DataError, match=r"scores\.json: signature 'bleu\|n:3', expected one with tok:\.\.\.; evaluate again"):
+        setting("bleu|n:3", "tok")

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from stapes.errors import DataError
+from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.predictions import Predictions, read_predictions
 from stapes.evaluation.slue import as_json, report, slue
 from stapes.metrics.classification import sentiment_f1
@@ -84,5 +85,26 @@ def test_a_corpus_without_its_labels_is_named(corpora: tuple[Predictions, Predic
     with pytest.raises(DataError, match="partly: 'reference_sentiment' for 39 of 40 utterances"):
         slue(voxpopuli, partly)
     silent = read_predictions(evaluated("silent", [line | {"reference": ""} for line in labelled(3, 1, True)]))
-    with pytest.raises(DataError, match="silent"):
+    with pytest.raises(DataError, match="silent: no WER, expected one beside sentiment_f1; evaluate a task whose answers have"):
         slue(voxpopuli, silent)
+
+
+def test_entities_with_other_tags_than_the_benchmarks(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    signatures = dict.fromkeys(("ner_f1", "ner_label_f1"), "ner_f1|tags:raw|norm:slue.v1")
+    raw = read_predictions(evaluated("raw", labelled(30, 0, False), **signatures))
+    with pytest.raises(DataError, match="raw: entities with tags:raw, expected tags:combined, the benchmark's"):
+        slue(raw, corpora[1])
+
+
+def test_a_list_without_a_transcript_has_no_word_error_rate(
+    made: Callable[..., Evaluation], corpora: tuple[Predictions, Predictions], tmp_path: Path
+):
+    rows = [{"text": "in ghent", "entities": [("GPE", "ghent")]}]
+    made({"name": "ner", "markup": "json"}, rows, ['[{"tag": "PLACE", "text": "ghent"}]']).save(tmp_path / "listed")
+    with pytest.raises(DataError, match="listed: no WER, expected one beside ner_f1, ner_label_f1"):
+        slue(read_predictions(tmp_path / "listed"), corpora[1])
+
+
+def test_synthetic_sound_is_known_by_the_signature(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    said = evaluated("said", labelled(40, 1, True), wer="wer|norm:slue.v1|synthetic:yes")
+    assert slue(corpora[0], read_predictions(said), resamples=9)["slue"].parts["name"] == "SLUE score (synthetic VoxCeleb)"

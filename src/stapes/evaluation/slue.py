@@ -12,6 +12,7 @@ from stapes.errors import DataError
 from stapes.evaluation.measures import MEASURES
 from stapes.evaluation.predictions import Predictions
 from stapes.metrics import bootstrap
+from stapes.metrics.signature import facts
 from stapes.metrics.slue import slue_score
 from stapes.types import Score
 
@@ -22,7 +23,7 @@ TITLES = {
     "ner_label_f1": "NER label-F1 (no part of the score)",
     "sentiment_f1": "sentiment macro F1",
 }
-SYNTHETIC = "synthetic:yes"  # in the signature of an evaluation
+TAGS = "combined"  # those of the benchmark
 _DIGITS = 3
 
 
@@ -47,7 +48,8 @@ def slue(
         ``slue``, and its parts ``voxpopuli_wer``, ``ner_f1``, ``voxceleb_wer``, ``sentiment_f1``; ``ner_label_f1`` besides.
 
     Raises:
-        DataError: an utterance has no label, or no reference of a corpus holds a word.
+        DataError: an utterance has no label, a corpus has no word error rate, or its entities have other tags than the
+            benchmark's.
     """
     parts = {
         "voxpopuli_wer": _score("wer", voxpopuli, resamples),
@@ -55,7 +57,12 @@ def slue(
         "voxceleb_wer": _score("wer", voxceleb, resamples),
         "sentiment_f1": _score("sentiment_f1", voxceleb, resamples),
     }
-    synthetic = synthetic or SYNTHETIC in voxceleb.signature.split("|")
+    tags = facts(parts["ner_f1"].signature)["tags"]
+    if tags != TAGS:
+        raise DataError(
+            voxpopuli.folder, f"entities with tags:{tags}", f"tags:{TAGS}, the benchmark's", "evaluate a task with them"
+        )
+    synthetic = synthetic or "synthetic" in facts(parts["voxceleb_wer"].signature)
     whole = slue_score(**parts, synthetic=synthetic, resamples=resamples, seed=seed)
     return {"slue": whole, **parts, "ner_label_f1": _score("ner_label_f1", voxpopuli, resamples)}
 
@@ -63,14 +70,17 @@ def slue(
 def _score(name: str, predictions: Predictions, resamples: int) -> Score:
     measure = MEASURES[name]
     lines = list(predictions.lines.values())
-    scored = measure.scored(lines, predictions.normaliser)
+    scored = measure.scored(lines)
     if len(scored) < len(lines):
         raise DataError(
             predictions.folder,
             f"'{measure.reference}' for {len(scored)} of {len(lines)} utterances",
             "all of them to have it, since the SLUE score is about a whole corpus",
         )
-    return measure.of(scored, predictions.normaliser, resamples)
+    if name not in predictions.signatures:
+        fix = "evaluate a task whose answers have it"
+        raise DataError(predictions.folder, f"no {measure.title}", f"one beside {', '.join(predictions.signatures)}", fix)
+    return measure.of(scored, predictions.signatures[name], resamples)
 
 
 def as_json(scores: dict[str, Score]) -> dict[str, Any]:
