@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, Prefixes, SpokenPieces
 from stapes.decoding.drafts import Draft
+from stapes.decoding.spoken import Spoken
 from stapes.llms.toy import ToyLLM
 from stapes.text.pieces import PieceVocabulary
 
@@ -118,7 +119,7 @@ def heard(pieces: PieceVocabulary, letters: str, steps: int, seed: int = 0) -> t
 
 def spoken(llm: ToyLLM, pieces: PieceVocabulary) -> SpokenPieces:
     """Everything is said."""
-    return SpokenPieces(llm, pieces, lambda state, letters: (state, letters))
+    return SpokenPieces(Spoken(llm, lambda state, letters: (state, letters)), pieces)
 
 
 def test_every_token_is_scored_by_language_and_sound(llm: ToyLLM, pieces: PieceVocabulary):

@@ -1,6 +1,5 @@
 """Answers of tasks that have a form: within the grammar, and held against the sound where words are said."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from stapes.decoding.constraints import Grammar, GrammarProcessor
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, SpokenPieces
 from stapes.decoding.drafts import Draft
 from stapes.decoding.generate import Hypothesis, generate
+from stapes.decoding.spoken import Spoken
 from stapes.llms.toy import ToyLLM
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
@@ -38,6 +38,16 @@ def decode(model: SpeechLLM, rows: list[int], task: Task, **options: Any) -> lis
     return generate(model, frames, [SECONDS[row] for row in rows], Decoding(**options), task.key)
 
 
+def made_to_end(model: SpeechLLM, task: Task) -> SpeechLLM:
+    """An LLM with a bias for what ends an answer and its parts, and for entities in a list; a random one hardly ever ends."""
+    bias = torch.zeros(len(model.llm.tokenizer))
+    bias[[model.llm.end_id, *(model.llm.encode(letter)[0] for letter in '\n"]}')]] = 5.0
+    if task.grammar() is not None:
+        bias[model.llm.encode("{")[0]] = 20.0
+    model.llm.model.get_output_embeddings().bias = torch.nn.Parameter(bias)
+    return model
+
+
 @pytest.mark.parametrize("options", WAYS, ids=str)
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_answers_have_their_form_alone_and_in_a_batch(
@@ -45,14 +55,16 @@ def test_answers_have_their_form_alone_and_in_a_batch(
 ):
     task = TASKS.build(config)
     model = contract.awake(toy_model(tasks=[{"name": "asr"}, config] if config != CONFIGS[0] else [config]))
-    together = decode(model, [0, 1, 2], task, **options)
+    options = options | {"tokens_per_second": 100, "tokens_spare": 60}
+    together = decode(made_to_end(model, task), [0, 1, 2], task, **options)
     assert together == [decode(model, [row], task, **options)[0] for row in range(3)]
     for found in together:
+        assert not found.capped
         assert found.result == task.parse(found.answer)
-        pattern = (task.grammar() or "(?s:.*)").replace(r"\p{L}\p{M}\p{N}", r"\w")
-        if not found.capped:
-            assert found.result.repairs == 0
-            assert task.name not in ("sentiment", "asr+sentiment") or re.fullmatch(pattern, found.answer)
+        assert found.result.repairs == 0
+        assert task.name not in ("asr+ner", "asr+sentiment") or found.answer.count("\n") == 1
+    if "beams" not in options and (task.name == "asr+ner" or config.get("markup") == "json"):
+        assert all(found.result.entities for found in together)
     if task.name == "sentiment":
         assert all(found.result.sentiment for found in together)
         free = decode(model, [0, 1, 2], task, constrained=False, **options)
@@ -72,7 +84,7 @@ def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
     log_probs = certain(llm, pieces, " the hat hit")
     scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
     drafts = [Draft(" the hat hit", llm, task.listen)]
-    sound = CTCPrefixProcessor(scorer, SpokenPieces(llm, pieces, task.listen), 0.6, llm.end_ids, 1, drafts)
+    sound = CTCPrefixProcessor(scorer, SpokenPieces(Spoken(llm, task.listen), pieces), 0.6, llm.end_ids, 1, drafts)
     grammar = GrammarProcessor(Grammar(llm, task.grammar() or ""))
     meant, written = [*llm.encode(" the [PERSON rat] hit"), llm.end_id], list[int]()
     for token in meant:
@@ -82,10 +94,34 @@ def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
     assert llm.decode(written) == "the [PERSON hat] hit"
 
 
+@pytest.mark.parametrize("meant", ["the", "the hat", "the hat hit", "the hat hit hit"])
+def test_the_transcript_above_a_list_ends_where_the_sound_does(meant: str):
+    """The LLM is sure of a first line that says too little, or too much; the list is its own affair."""
+    llm, task = ToyLLM(), TASKS.build({"name": "asr+ner"})
+    pieces = PieceVocabulary(llm.tokenizer, 6)
+    log_probs = certain(llm, pieces, " the hat hit")
+    scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
+    drafts = [Draft(" the hat hit", llm, task.listen)]
+    sound = CTCPrefixProcessor(scorer, SpokenPieces(Spoken(llm, task.listen), pieces), 0.35, llm.end_ids, 1, drafts)
+    grammar = GrammarProcessor(Grammar(llm, task.grammar() or ""))
+    line, below, (line_break,) = llm.encode(f" {meant}"), [*llm.encode("[]"), llm.end_id], llm.encode("\n")
+    written = list[int]()
+    while len(written) < 20 and llm.end_id not in written:
+        if line_break in written:
+            wanted = below[len(written) - written.index(line_break) - 1]
+        else:
+            wanted = line[len(written)] if written == line[: len(written)] != line else line_break
+        scores = torch.zeros(1, len(llm.tokenizer))
+        scores[0, line_break] = 5.0
+        scores[0, wanted] = 10.0
+        written.append(int(sound.mix([0], [written], grammar.allow([written], scores)).argmax()))
+    assert llm.decode(written) == "the hat hit\n[]"
+
+
 def test_what_of_a_token_is_spoken():
     llm, task = ToyLLM(), TASKS.build({"name": "ner"})
     pieces = PieceVocabulary(llm.tokenizer, 6)
-    spoken = SpokenPieces(llm, pieces, task.listen)
+    spoken = SpokenPieces(Spoken(llm, task.listen), pieces)
     answer = llm.encode(" in [PLACE rome] now")
     heard: list[int] = []
     for number, token in enumerate(answer):
@@ -94,7 +130,7 @@ def test_what_of_a_token_is_spoken():
         heard += found.pieces if found.advances else ()
     assert pieces.decode(heard) == "in rome now"
     assert spoken((), llm.end_id) is None
-    again = SpokenPieces(llm, pieces, task.listen)
+    again = SpokenPieces(Spoken(llm, task.listen), pieces)
     assert again(tuple(answer[:-1]), answer[-1]) == spoken(tuple(answer[:-1]), answer[-1]), "whatever was asked before"
 
 

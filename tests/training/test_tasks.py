@@ -1,5 +1,6 @@
 """Several tasks in one model: prompts, mixtures, what is scored, and what belongs to the checkpoint."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import stapes
-from stapes import checkpoint
+from stapes import checkpoint, recipe
 from stapes.data.loader import TrainingData
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.encoders.toy import ToyEncoder
@@ -18,6 +20,7 @@ from stapes.errors import CheckpointError, DataError, RecipeError
 from stapes.model import SpeechLLM, Targets
 from stapes.recipe import HeldOut, Recipe
 from stapes.tasks import TASKS, Example
+from stapes.training.stages import train
 from stapes.training.validation import Validation
 from stapes.types import Entity, Padded, Utterance
 
@@ -168,9 +171,6 @@ def test_the_prompts_belong_to_the_checkpoint(run: Run, labelled: dict[str, str]
 
 def test_a_task_is_added_to_a_model_that_is_there(run: Run, tones: Path, labelled: dict[str, str], tmp_path: Path):
     """Started from a model that only hears: it brings everything but the tasks."""
-    from stapes import recipe
-    from stapes.training.stages import train
-
     first = run("first", train={"steps": 1})
     data = {"train": [{"path": labelled["train"], "task": "ner"}]}
     values = {"init": str(first), "tasks": THREE, "data": data, "train": {"steps": 1, "batch_seconds": 8}}
@@ -198,3 +198,61 @@ def test_parts_are_scored_as_evaluation_scores_them(labelled: dict[str, str], ru
 def recipe_stage(model: SpeechLLM, folder: Path) -> Any:
     """The stage that a run was trained by."""
     return Recipe.model_validate(checkpoint.read_description(folder)["recipe"]).resolved_stages[0]
+
+
+def columns(shown: str) -> list[list[str]]:
+    """The cells of the table at the end of a run."""
+    table = shown.partition("held-out scores after each stage")[2]
+    return [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in table.splitlines() if line[:1] in "│┃"]
+
+
+def test_what_a_model_could_do_before_stands_beside_what_it_can_do_now(
+    run: Run, log: Log, labelled: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """One stage that adds a task to a model: its first task is scored before the first step, once."""
+    first = run("first", train={"steps": 1}, decoding={"tokens_per_second": 4})
+    values = {
+        "init": str(first),
+        "tasks": THREE,
+        "data": {
+            "train": [{"path": labelled["train"], "task": "ner"}],
+            "dev": [{"path": labelled["dev"], "task": task} for task in ("asr", "ner")],
+        },
+        "train": {"steps": 2, "batch_seconds": 8},
+    }
+    folder = train(recipe.parse(values), tmp_path / "second", "cpu")
+    shown = capsys.readouterr().err
+    start, *steps = log(folder)
+    assert (start["stage"], start["step"]) == ("before", 0)
+    assert [record["step"] for record in steps] == [1, 2]
+    model, decoding, _ = checkpoint.load(first)
+    dev = Validation.load([HeldOut(path=labelled["dev"])], 100, model.encoder, model.tasks)
+    alone = dev.scores(model, recipe.parse(values).resolved_stages[0], decoding)
+    assert start["evaluation"]["asr.wer"] == pytest.approx(alone["wer"], abs=1e-6)
+    header, *rows = columns(shown)
+    assert header == ["", "before", "train"]
+    (found,) = (row for row in rows if row[0] == "asr.wer")
+    assert found[1:] == [f"{record['evaluation']['asr.wer']:.4g}" for record in (start, steps[-1])]
+    assert shown.count("before the first step: ") == 1
+    train(recipe.parse(values), tmp_path / "second", "cpu")
+    again = capsys.readouterr().err
+    assert "before the first step: " not in again, "a run that goes on does not score it again"
+    assert columns(again) == columns(shown)
+    assert log(folder) == [start, *steps]
+
+
+def test_a_stage_none_of_whose_tasks_is_held_out_keeps_its_last_checkpoint_and_says_so(
+    run: Run, log: Log, labelled: dict[str, str], capsys: pytest.CaptureFixture[str]
+):
+    dev = [{"path": labelled["dev"], "task": task} for task in ("asr", "sentiment")]
+    mixture = [{"path": labelled["train"], "task": "ner"}]
+    stages = [{"name": "name", "steps": 2, "evaluate_every": 1, "mixture": mixture}]
+    folder = run("run", tasks=THREE, data={"dev": dev}, stages=stages, decoding={"tokens_per_second": 4})
+    evaluations = [record["evaluation"] for record in log(folder)]
+    assert len(evaluations) == 2
+    assert not any("error" in scores for scores in evaluations)
+    shown = capsys.readouterr().err
+    assert "stage name: none of its tasks (ner) is in data.dev; its last checkpoint is kept" in shown
+    assert "best so far" not in shown
+    kept, last = (load_file(folder / "1-name" / part / "model.safetensors") for part in (".", "last"))
+    assert all(torch.equal(tensor, last[name]) for name, tensor in kept.items())

@@ -9,7 +9,7 @@ from stapes.data.cache import encode
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.decoding.generate import generate
 from stapes.encoders.toy import ToyEncoder
-from stapes.errors import DataError
+from stapes.errors import DataError, RecipeError
 from stapes.evaluation.probe import probe
 from stapes.metrics.wer import wer
 from stapes.model import SpeechLLM
@@ -73,3 +73,46 @@ def test_a_stage_is_judged_by_what_it_trains(tones: Path, toy_model: Callable[..
     without_head = validation.scores(toy_model(ctc=None), LISTEN, Decoding(tokens_per_second=1))
     assert "ctc_wer" not in without_head
     assert {"wer", "substitutions", "deletions", "insertions", "loss_silence"} <= set(without_head)
+
+
+def copied(rows: list[Utterance], *files: Path) -> list[HeldOut]:
+    """The same utterances in several manifests."""
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(file, rows)
+    return [HeldOut(path=str(file)) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (["one/dev.jsonl"], ["asr"]),
+        (["one/dev.jsonl", "two/dev.jsonl"], ["asr(one)", "asr(two)"]),
+        (["one/dev.jsonl", "one/tune.jsonl"], ["asr(dev.jsonl)", "asr(tune.jsonl)"]),
+        (["one/slue/dev.jsonl", "two/slue/dev.jsonl"], ["asr(one/slue/dev.jsonl)", "asr(two/slue/dev.jsonl)"]),
+    ],
+)
+def test_every_manifest_has_a_label_of_its_own(
+    tones: Path, tmp_path: Path, toy_model: Callable[..., SpeechLLM], files: list[str], labels: list[str]
+):
+    sources = copied(read_manifest(tones / "dev.jsonl")[:1], *(tmp_path / file for file in files))
+    validation = Validation.load(sources, 1, ToyEncoder(), TASKS)
+    assert [part.label for part in validation.parts] == labels
+    if len(labels) > 1:
+        found = validation.scores(toy_model(), LISTEN, Decoding(tokens_per_second=1))
+        assert {f"{label}.wer" for label in labels} <= set(found)
+
+
+def test_a_manifest_twice_for_one_task(tones: Path):
+    with pytest.raises(RecipeError, match=r"data\.dev: .*dev\.jsonl twice for the task 'asr', expected every manifest once"):
+        Validation.load([HeldOut(path=str(tones / "dev.jsonl"))] * 2, 1, ToyEncoder(), TASKS)
+
+
+def test_nothing_to_choose_by_where_no_task_of_the_stage_is_held_out(tones: Path, toy_model: Callable[..., SpeechLLM]):
+    validation = load(tones / "dev.jsonl", count=1)
+    assert validation.criterion(LISTEN, ["ner"]) is None
+    assert validation.criterion(LISTEN, ["ner", "asr"]) == "wer"
+    assert validation.criterion(ALIGN, ["ner"]) == "ctc_wer", "which is about the words, whatever the task"
+    found = validation.scores(toy_model(), LISTEN, Decoding(tokens_per_second=1), ["ner"])
+    assert "wer" in found
+    assert "error" not in found

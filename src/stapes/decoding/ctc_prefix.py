@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from stapes.decoding.drafts import Draft, Listen
-from stapes.llms import LLM
+from stapes.decoding.drafts import Draft
+from stapes.decoding.spoken import Spoken
 from stapes.losses.ctc import BLANK
 from stapes.text.pieces import PieceVocabulary
 
@@ -118,42 +118,35 @@ class Heard(NamedTuple):
         pieces: the numbers of those that it is judged by; none for markup.
         advances: whether they are said now. A space is judged where it stands, and where it may belong to markup is said with
             the word behind it.
+        ends: whether it says without a word that all is said.
     """
 
     pieces: Sequence[int]
     advances: bool
+    ends: bool = False
 
 
 class SpokenPieces:
     """The pieces that the sound has to hold for a token, which depend on what stands before it: markup is not said.
 
     Args:
-        llm: whose tokens the texts are made of.
-        pieces: how its tokens fall apart.
-        listen: as ``Task.listen``.
+        spoken: what of the texts is.
+        pieces: how the LLM's tokens fall apart.
     """
 
-    def __init__(self, llm: LLM, pieces: PieceVocabulary, listen: Listen) -> None:
-        self.llm, self.pieces, self.listen = llm, pieces, listen
-        self._states: dict[tuple[int, ...], str] = {(): ""}
+    def __init__(self, spoken: Spoken, pieces: PieceVocabulary) -> None:
+        self.spoken, self.pieces = spoken, pieces
 
     def __call__(self, text: tuple[int, ...], token: int) -> Heard | None:
         """What ``token`` is to the sound after ``text``; None for a special token."""
         whole = self.pieces.of_token(token)
         if not whole:
             return None
-        letters = self.llm.spell(token)
-        self._states[*text, token], spoken = self.listen(self._state(text), letters)
-        if spoken == letters:
-            return Heard(whole, advances=True)
-        if spoken.strip():
-            return Heard(self.pieces.of_tokens(self.llm.encode(spoken)), advances=True)
-        return Heard(whole if letters.isspace() else (), advances=False)
-
-    def _state(self, text: tuple[int, ...]) -> str:
-        if text not in self._states:
-            self._states[text], _ = self.listen(self._state(text[:-1]), self.llm.spell(text[-1]))
-        return self._states[text]
+        part = self.spoken(text, token)
+        if part.is_spoken:
+            pieces = whole if part.spoken == part.letters else self.pieces.of_tokens(self.spoken.llm.encode(part.spoken))
+            return Heard(pieces, advances=True)
+        return Heard(whole if part.letters.isspace() and not part.over else (), advances=False, ends=part.ends)
 
 
 class CTCPrefixProcessor(LogitsProcessor):
@@ -228,7 +221,7 @@ class CTCPrefixProcessor(LogitsProcessor):
             if token not in self.end_ids
         ]
         said = [(index, token, heard) for index, token, heard in found if heard is not None and heard.pieces]
-        silent = [(index, token) for index, token, heard in found if heard is not None and not heard.pieces]
+        silent = [(index, token, heard.ends) for index, token, heard in found if heard is not None and not heard.pieces]
         triples = [(index, token, [piece + 1 for piece in heard.pieces]) for index, token, heard in said]
         owner = torch.tensor([index for index, _, _ in triples], device=device, dtype=torch.long)
         extended = self._extend(states.take(owner), [prefixes[living[index]][0] for index, _, _ in triples], triples)
@@ -244,17 +237,20 @@ class CTCPrefixProcessor(LogitsProcessor):
         for end in self.end_ids:
             mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
         # Markup is not heard: to the sound it is as good as the best of what could be said instead, to the LLM what it is.
+        # What says that all is said is to both what an end token is, and from there on the sound has no say.
         best_gain = ending.scatter_reduce(0, owner, gain, "amax")
-        for index, token in silent:
-            mixed[living[index], token] = (1 - self.weight) * written[living[index], token] + self.weight * best_gain[index]
+        for index, token, ends in silent:
+            by_llm, by_sound = (language, ending) if ends else (written, best_gain)
+            mixed[living[index], token] = (1 - self.weight) * by_llm[living[index], token] + self.weight * by_sound[index]
+        closed = Prefixes(states.ends_piece, states.ends_blank, states.last, states.complete)
         for utterance in utterances:
             self._known[utterance] = {}
         for number, (index, token, heard) in enumerate(said):
             utterance, text = prefixes[living[index]]
             self._known[utterance][*text, token] = (extended, number) if heard.advances else (states, index)
-        for index, token in silent:
+        for index, token, ends in silent:
             utterance, text = prefixes[living[index]]
-            self._known[utterance][*text, token] = states, index
+            self._known[utterance][*text, token] = closed if ends else states, index
         return mixed.to(scores.device)
 
     def _expected(self, prefixes: Sequence[tuple[int, tuple[int, ...]]]) -> list[int | None]:

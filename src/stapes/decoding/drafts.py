@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from stapes.decoding.spoken import Listen
 from stapes.llms import LLM
 
 POSITIONS = 64  # of all rows together in one step, the prompt apart (ours): beyond that, a CPU's time grows with them
 MOST = 16  # positions of one row in one step (ours)
 
-Listen = Callable[[str, str], tuple[str, str]]
 Choose = Callable[[list[int], list[list[int]], Tensor], list[int]]
 
 

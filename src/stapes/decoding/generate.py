@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from stapes.decoding.constraints import Grammar, GrammarProcessor
 from stapes.decoding.ctc_prefix import CTCPrefixProcessor, CTCPrefixScorer, SpokenPieces
 from stapes.decoding.drafts import Choose, Draft, search
+from stapes.decoding.spoken import NoSpokenRepeats, Spoken
 from stapes.model import SpeechLLM, written
 from stapes.recipe import Decoding
 from stapes.tasks import Result, Task, find_task
@@ -83,19 +84,20 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
     drafts = [Draft(written(text or "" if asked.scores_sound else ""), model.llm, asked.listen) for text in heard]
     pattern = asked.grammar() if options.constrained else None
     grammar = GrammarProcessor(Grammar(model.llm, pattern)) if pattern is not None else None
-    # A label or a list repeats its own form, which is no loop.
-    no_repeat_ngram = 0 if grammar is not None and not asked.scores_sound else options.no_repeat_ngram
+    spoken = Spoken(model.llm, asked.listen)
+    no_repeats = NoSpokenRepeats(spoken, options.no_repeat_ngram) if options.no_repeat_ngram else None
     sound: CTCPrefixProcessor | None = None
     if options.ctc_weight > 0 and asked.scores_sound and speech.log_probs is not None and model.pieces is not None:
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
-        spoken = SpokenPieces(model.llm, model.pieces, asked.listen)
         guesses = [copy.copy(draft) for draft in drafts]
-        sound = CTCPrefixProcessor(scorer, spoken, options.ctc_weight, model.llm.end_ids, options.beams, guesses)
+        sound = CTCPrefixProcessor(
+            scorer, SpokenPieces(spoken, model.pieces), options.ctc_weight, model.llm.end_ids, options.beams, guesses
+        )
     if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
-        choose = _greedy(model.llm.end_id, caps, no_repeat_ngram, grammar, sound)
+        choose = _greedy(model.llm.end_id, caps, no_repeats, grammar, sound)
         rows = search(model.llm, embeddings, mask, drafts, choose)
     else:
-        processors = LogitsProcessorList([each for each in (grammar, sound) if each is not None])
+        processors = LogitsProcessorList([each for each in (no_repeats, grammar, sound) if each is not None])
         processors.append(_Cap(caps, options.beams, model.llm.end_id))
         rows = model.llm.generate(
             embeddings,
@@ -103,7 +105,6 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
             max_new_tokens=max(caps) + 1,
             num_beams=options.beams,
             do_sample=False,
-            no_repeat_ngram_size=no_repeat_ngram,
             length_penalty=options.length_penalty,
             logits_processor=processors,
         ).tolist()
@@ -111,15 +112,17 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
 
 
 def _greedy(
-    end_id: int, caps: Sequence[int], no_repeat_ngram: int, grammar: GrammarProcessor | None, sound: CTCPrefixProcessor | None
+    end_id: int,
+    caps: Sequence[int],
+    no_repeats: NoSpokenRepeats | None,
+    grammar: GrammarProcessor | None,
+    sound: CTCPrefixProcessor | None,
 ) -> Choose:
     """The next token of some rows, from what ``generate`` would look at, in the same order: repetition, grammar, sound, cap."""
-    ban = NoRepeatNGramLogitsProcessor(no_repeat_ngram) if no_repeat_ngram else None
 
     def choose(rows: list[int], texts: list[list[int]], scores: Tensor) -> list[int]:
-        if ban is not None:
-            banned = [ban(torch.tensor([text]), row[None]) for text, row in zip(texts, scores, strict=True)]
-            scores = torch.cat(banned)
+        if no_repeats is not None:
+            scores = no_repeats.ban(texts, scores)
         if grammar is not None:
             scores = grammar.allow(texts, scores)
         if sound is not None:

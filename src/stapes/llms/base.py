@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,9 @@ from stapes.llms.templates import SAME_DAY, TEMPLATES
 
 # Stands for the speech while the chat template is rendered; plain letters, so that no template treats it specially.
 SPEECH_MARK = "STAPESSPEECHGOESHERE"
-SPACES = str.maketrans("\u0120\u2581", "  ")  # how byte-level and SentencePiece vocabularies write a space
+# How byte-level and SentencePiece vocabularies write a space and a line break.
+BLANKS = str.maketrans("\u0120\u2581\u010a", "  \n")
+BYTE_BREAK = "<0x0A>"
 ANCHORS = ("\n", ".", "a", "0")  # texts to stand before another; no text runs into all of them
 
 
@@ -172,9 +173,7 @@ class LLM(nn.Module):
 
     def generate(self, embeddings: Tensor, mask: Tensor, **options: Any) -> Tensor:
         """Generate through transformers' ``generate``: (B, L, D), padded on the left -> new token ids (B, U)."""
-        with torch.inference_mode(), warnings.catch_warnings():
-            # The n-gram ban is meant to see what was written, and not the speech.
-            warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size`")
+        with torch.inference_mode():
             return self.model.generate(
                 inputs_embeds=embeddings,
                 attention_mask=mask.long(),
@@ -221,9 +220,9 @@ class LLM(nn.Module):
         return self._tokenize(text)
 
     def spell(self, token: int) -> str:
-        """The letters of a token, a space before it included, where letters are what it stands for."""
+        """The letters of a token, spaces and line breaks included, where letters are what it stands for."""
         name: str = self.tokenizer.convert_ids_to_tokens(token)
-        return name.translate(SPACES)
+        return "\n" if name == BYTE_BREAK else name.translate(BLANKS)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""

@@ -166,7 +166,8 @@ class Data(Section):
 
     Attributes:
         train: manifests, or {path, task, weight} each; what a stage without a ``mixture`` of its own trains on.
-        dev: a manifest, or {path, task} each, that checkpoints are chosen on; without one the last is kept.
+        dev: a manifest, or {path, task} each, that checkpoints are chosen on. The last is kept without one, and in a stage
+            none of whose tasks is among them. A model given by ``init`` is scored on all of them before the first step.
         max_seconds: longer utterances are left out of training, counted and listed.
         speed: factors, one drawn per utterance and epoch; as ``noise``, for stages with ``cache: false``.
     """
@@ -286,7 +287,7 @@ class Decoding(Section):
         beams: 1 is greedy.
         ctc_weight: share of the CTC prefix score in each token's score; 0 leaves the LLM alone.
         constrained: whether an answer that has a grammar (entities, sentiment) is held to it.
-        no_repeat_ngram: n-grams of tokens that may not come twice; 0 allows all.
+        no_repeat_ngram: n-grams of spoken tokens, markup passed over, that may not come twice; 0 allows all.
         length_penalty: of beam search, as in transformers.
         tokens_per_second: new tokens are capped at this times the duration, plus ``tokens_spare``.
     """

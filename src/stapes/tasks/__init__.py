@@ -1,6 +1,7 @@
 """Tasks: what is asked of the model, what it is trained to answer, and how the answer is read."""
 
 from stapes.registry import Table
+from stapes.tasks.base import OVER as OVER
 from stapes.tasks.base import Example as Example
 from stapes.tasks.base import Result as Result
 from stapes.tasks.base import Task as Task

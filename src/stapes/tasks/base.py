@@ -11,6 +11,8 @@ from stapes.errors import RecipeError
 from stapes.registry import nearest
 from stapes.types import Entity, Score, Utterance
 
+OVER = "\n"  # state of ``Task.listen`` from where nothing more is spoken; no markup holds a line break back
+
 
 @dataclass(frozen=True)
 class Result:
@@ -131,7 +133,8 @@ class Task(ABC):
             letters: that the answer goes on with.
 
         Returns:
-            The new state, and the spoken ones of ``letters``.
+            The new state, and the spoken ones of ``letters``. The state is ``OVER`` where words were and none can follow: the
+            letters that bring it about are held against the sound as the end of what was said.
         """
         return state, letters
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stapes.tasks.asr import ASR
-from stapes.tasks.base import Result, Task, key_of
+from stapes.tasks.base import OVER, Result, Task, key_of
 from stapes.tasks.ner import NER
 from stapes.tasks.sentiment import Sentiment
 from stapes.tasks.style import Style, letter_class
@@ -73,9 +73,9 @@ class Joint(Task):
         return f"(?:{words}+(?: {words}+)*)?{BREAK}(?:{self.second.grammar()})"
 
     def listen(self, state: str, letters: str) -> tuple[str, str]:
-        """The first line is spoken."""
+        """The first line is spoken, and its end is the end of what was said."""
         said, line_break, _ = letters.partition(BREAK)
-        return (BREAK if state or line_break else ""), ("" if state else said)
+        return (OVER if state or line_break else ""), ("" if state else said)
 
     def labels(self, reference: Result, hypothesis: Result) -> dict[str, Any]:
         """Those of the second task."""

@@ -75,6 +75,10 @@ class Sentiment(Task):
         """The labels."""
         return "|".join(tags.SENTIMENTS)
 
+    def listen(self, state: str, letters: str) -> tuple[str, str]:
+        """Nothing: a label is no word that was said."""
+        return "", ""
+
     def labels(self, reference: Result, hypothesis: Result) -> dict[str, Any]:
         """Both labels."""
         return {"reference_sentiment": reference.sentiment, "sentiment": hypothesis.sentiment}

@@ -76,8 +76,7 @@ class Display:
 
     def evaluation(self, step: int, scores: Mapping[str, float], is_best: bool) -> None:
         """An evaluation is done; warns if the model does not listen."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        self.console.print(f"step {step}: {text}{'  (best so far)' if is_best else ''}", soft_wrap=True, highlight=False)
+        self.note(f"step {step}: {listed(scores)}{'  (best so far)' if is_best else ''}")
         for name, value in scores.items() if self._writer else ():
             self._writer.add_scalar(f"evaluation/{self._name}/{name}", value, step)
         if "loss_right_audio" in scores:
@@ -94,7 +93,7 @@ class Display:
         """What each stage ended with, side by side where there are several: what a later one has forgotten shows.
 
         Args:
-            scores: (name, scores) of each stage, in order.
+            scores: (name, scores) of each stage, in order; of a model that was trained before, what it began with comes first.
         """
         if len(scores) < 2:
             return
@@ -108,6 +107,11 @@ class Display:
     def note(self, text: str) -> None:
         """A line for the user."""
         self.console.print(text, soft_wrap=True, highlight=False)
+
+
+def listed(scores: Mapping[str, float]) -> str:
+    """Scores on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
 
 
 def _trainable_table(model: SpeechLLM, stage: str) -> Table:

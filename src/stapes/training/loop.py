@@ -200,10 +200,12 @@ class Loop:
         if self.engine.is_main_process and self.validation is not None:
             with self._result_weights():
                 scores = self.validation.scores(self.model.eval(), self.stage, self.recipe.decoding, self.data.asked)
-                if not self.best or scores[self.validation.criterion(self.stage)] <= self.best["score"]:
-                    self.best = {"score": scores[self.validation.criterion(self.stage)], "step": step}
+                criterion = self.validation.criterion(self.stage, self.data.asked)
+                score = 0.0 if criterion is None else scores[criterion]  # nothing to choose by: the last is as good as any
+                if not self.best or score <= self.best["score"]:
+                    self.best = {"score": score, "step": step}
                     checkpoint.save(self.model, self.folder, self.recipe, checkpoint.trained_state(self.model))
-            self.display.evaluation(step, scores, is_best=self.best["step"] == step)
+            self.display.evaluation(step, scores, is_best=criterion is not None and self.best["step"] == step)
         self.engine.wait_for_everyone()
         return scores
 

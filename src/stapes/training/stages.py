@@ -12,17 +12,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
-from stapes import checkpoint, memory
+from stapes import checkpoint, lora, memory
 from stapes.adapters import ADAPTERS
 from stapes.data.loader import TrainingData
 from stapes.errors import CheckpointError, RecipeError
-from stapes.losses import LOSSES
+from stapes.losses import LOSSES, READ_BY_LLM
+from stapes.model import SpeechLLM
 from stapes.recipe import Recipe
-from stapes.training.display import Display
+from stapes.training.display import Display, listed
 from stapes.training.loop import LOG, Loop
 from stapes.training.validation import Validation
 
 LISTED = 5
+START = "0-before"  # the folder of what was before the first stage
 
 
 def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
@@ -64,22 +66,30 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     if recipe.data.dev:
         most = max(stage.evaluate_utterances for stage in stages)
         validation = Validation.load(recipe.data.dev, most, model.encoder, model.tasks)
+    if validation is not None and recipe.init is not None:
+        _score_start(model, validation, recipe, mixtures, folder, engine, display)
     epoch = 0
     for number, (stage, data) in enumerate(zip(stages, mixtures, strict=True), 1):
         if number == 1 or stage.mixture is not None:
             _report(data, display)
         for name in model.losses.keys() & stage.losses.keys():
             model.losses[name].observe(data.mixture())  # type: ignore[operator]
+        if validation is not None and validation.criterion(stage, data.asked) is None:
+            tasks = ", ".join(data.asked)
+            display.note(f"stage {stage.name}: none of its tasks ({tasks}) is in data.dev; its last checkpoint is kept")
         loop = Loop(model, data, validation, recipe, stage, folder / f"{number}-{stage.name}", engine, display, epoch)
         loop.run()
         epoch = loop.epoch
     if engine.is_main_process:
         checkpoint.save(model, folder, recipe, checkpoint.trained_state(model))
         logs = [(folder / f"{number}-{stage.name}" / LOG).read_text() for number, stage in enumerate(stages, 1)]
-        (folder / LOG).write_text("".join(logs))
+        start = (folder / START / LOG).read_text() if (folder / START / LOG).exists() else ""
+        (folder / LOG).write_text("".join([start, *logs]))
         if validation is not None:
-            found = zip(stages, logs, strict=True)
-            display.stages([(stage.name, _kept(log, validation.criterion(stage))) for stage, log in found])
+            before = [("before", _kept(start, None))] if start else []
+            criteria = [validation.criterion(stage, data.asked) for stage, data in zip(stages, mixtures, strict=True)]
+            kept = [(stage.name, _kept(log, by)) for stage, log, by in zip(stages, logs, criteria, strict=True)]
+            display.stages([*before, *kept])
     engine.wait_for_everyone()
     return folder
 
@@ -139,11 +149,40 @@ def validate(recipe: Recipe) -> None:
         raise RecipeError("train.cache", found, "one of them", "set cache: false in the stages that are to have it")
 
 
-def _kept(log: str, criterion: str) -> dict[str, float]:
-    """The scores of the checkpoint that a stage kept: of its evaluations, the last of the best."""
+def _score_start(
+    model: SpeechLLM,
+    validation: Validation,
+    recipe: Recipe,
+    mixtures: Sequence[TrainingData],
+    folder: Path,
+    engine: Accelerator,
+    display: Display,
+) -> None:
+    """Score a model that was trained before as it comes, into the log of step 0; once, however often the run is resumed.
+
+    It is asked what the first stage that has the LLM write is asked, so that there is a score to compare each of that stage's
+    with; where no stage does, what the first is.
+    """
+    file, stages = folder / START / LOG, recipe.resolved_stages
+    number = next((number for number, stage in enumerate(stages) if READ_BY_LLM & stage.losses.keys()), 0)
+    if engine.is_main_process and not file.exists():
+        lora.set_trainable(model, stages[0].trainable)  # a cache has to know that the encoder stays as it is
+        model.to(engine.device).eval()
+        validation.attach(model.encoder, stages[0].cache)
+        scores = validation.scores(model, stages[number], recipe.decoding, mixtures[number].asked)
+        display.note(f"before the first step: {listed(scores)}")
+        file.parent.mkdir(exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({"stage": "before", "step": 0, "evaluation": scores}) + "\n")
+        part.rename(file)
+    engine.wait_for_everyone()
+
+
+def _kept(log: str, criterion: str | None) -> dict[str, float]:
+    """The scores of the checkpoint that a stage kept: of its evaluations, the last of the best; without criterion, the last."""
     records = (json.loads(line) for line in log.splitlines())
     evaluations: list[dict[str, float]] = [record["evaluation"] for record in records if "evaluation" in record]
-    return min(reversed(evaluations), key=lambda scores: scores[criterion])
+    return evaluations[-1] if criterion is None else min(reversed(evaluations), key=lambda scores: scores[criterion])
 
 
 def _report(data: TrainingData, display: Display) -> None:

@@ -15,7 +15,7 @@ from stapes.data.manifest import read_manifest
 from stapes.decoding.generate import generate
 from stapes.decoding.longform import BATCH_SECONDS, batches
 from stapes.encoders import Encoder
-from stapes.errors import DataError
+from stapes.errors import DataError, RecipeError
 from stapes.evaluation.probe import probe
 from stapes.losses import READ_BY_LLM
 from stapes.metrics.wer import wer
@@ -61,10 +61,11 @@ class Validation:
 
         Raises:
             DataError: a manifest has nothing that its task can be scored on.
+            RecipeError: a manifest is given twice for one task.
         """
-        keys = Counter(find_task(tasks, source.task).key for source in sources)
+        labels = _labels([(find_task(tasks, source.task).key, Path(source.path)) for source in sources])
         parts = []
-        for source in sources:
+        for source, label in zip(sources, labels, strict=True):
             task = find_task(tasks, source.task)
             rows = [row for row in read_manifest(source.path) if row.duration <= encoder.max_seconds and row.text.strip()]
             rows = [row for row in rows if task.has_target(row)]
@@ -72,7 +73,6 @@ class Validation:
                 found = "no utterance with a transcript" + (f" and labels for '{task.key}'" if task.key != "asr" else "")
                 raise DataError(source.path, found, "at least one to choose checkpoints on")
             chosen = sorted(generator("validation").permutation(len(rows))[:count])
-            label = task.key if keys[task.key] == 1 else f"{task.key}({Path(source.path).parent.name})"
             parts.append(Part(label, task, [rows[index] for index in chosen]))
         return cls(parts)
 
@@ -82,9 +82,19 @@ class Validation:
         if self.cache is not None:
             fill(self.cache, [row for part in self.parts for row in part.utterances])
 
-    def criterion(self, stage: Stage) -> str:
-        """The score that the best checkpoint has the lowest of: errors of what is written, or the losses where nothing is."""
+    def criterion(self, stage: Stage, trained: Collection[str] = ()) -> str | None:
+        """The score that the best checkpoint has the lowest of: errors of what is written, or the losses where nothing is.
+
+        None where nothing that the stage trains is held out. The error of its other tasks would not do in its place: a
+        checkpoint that has learnt nothing has forgotten least.
+
+        Args:
+            stage: what is trained.
+            trained: as for ``scores``.
+        """
         if READ_BY_LLM & stage.losses.keys():
+            if trained and not any(part.task.key in trained for part in self.parts):
+                return None
             return self.parts[0].task.criterion if self._is_simple else ERROR
         return "ctc_wer" if "ctc" in stage.losses else "loss"
 
@@ -131,10 +141,10 @@ class Validation:
                     "loss_other_audio": listening.other,
                     "loss_silence": listening.silence,
                 }
-            if number == 0 and self.criterion(stage) == "loss":
+            if number == 0 and self.criterion(stage, trained) == "loss":
                 scores["loss"] = self.loss(model, stage, frames)
-        if self.criterion(stage) == ERROR:
-            scores[ERROR] = sum(errors) / max(1, len(errors))
+        if self.criterion(stage, trained) == ERROR:
+            scores[ERROR] = sum(errors) / len(errors)
         return scores
 
     def loss(self, model: SpeechLLM, stage: Stage, frames: list[torch.Tensor]) -> float:
@@ -171,3 +181,30 @@ class Validation:
     def _frames(self, model: SpeechLLM, row: Utterance) -> torch.Tensor:
         found = self.cache.get(row) if self.cache is not None else encode(model.encoder, [row]).rows()[0]
         return found.to(model.device)
+
+
+def _labels(sources: Sequence[tuple[str, Path]]) -> list[str]:
+    """A label for each (key of a task, manifest): the key where it is there once, else with the folder's name.
+
+    Where folders of manifests for one task have the same name, as much of the paths as tells them all apart.
+
+    Raises:
+        RecipeError: a manifest is given twice for one task.
+    """
+    for (key, path), count in Counter(sources).items():
+        if count > 1:
+            raise RecipeError("data.dev", f"{path} twice for the task '{key}'", "every manifest once for a task")
+    paths: dict[str, list[Path]] = {}
+    for key, path in sources:
+        paths.setdefault(key, []).append(path)
+    return [key if len(paths[key]) == 1 else f"{key}({_told_apart(path, paths[key])})" for key, path in sources]
+
+
+def _told_apart(path: Path, paths: Sequence[Path]) -> str:
+    """What tells one of several paths from the others: its folder's name, or the shortest ends of them that all differ."""
+    if len({each.parent.name for each in paths}) == len(paths):
+        return path.parent.name
+    count = 1
+    while len({each.parts[-count:] for each in paths}) < len(paths):
+        count += 1
+    return "/".join(path.parts[-count:])

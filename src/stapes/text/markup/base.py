@@ -78,7 +78,7 @@ class Markup(ABC):
 
         Args:
             text: normalised or not.
-            entities: spans of it; of nested ones, the outer is written.
+            entities: spans of it; of nested ones, markup among words has the outer, a list all.
 
         Raises:
             DataError: a label that is not SLUE's.
