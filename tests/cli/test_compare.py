@@ -31,6 +31,14 @@ def test_two_evaluations_of_a_model(stapes: Run, tone_run: Path, tones: Path, tm
     assert f"{folders[0]} (A) and {folders[1]} (B)" in " ".join(shown.stdout.split())
 
 
+def test_synthetic_speech_is_called_so(stapes: Run, evaluated: Callable[..., Path]):
+    folders = [evaluated(name, [{"id": "u1", "reference": "a", "hypothesis": "a"}]) for name in "ab"]
+    assert "synthetic speech" not in stapes("compare", *folders).stdout
+    for folder in folders:
+        (folder / "scores.json").write_text('{"signature": "norm:slue.v1|synthetic:yes|n:1"}')
+    assert "(B) (synthetic speech)" in " ".join(stapes("compare", *folders).stdout.split())
+
+
 def test_what_is_wrong(stapes: Run, one_line: Callable[[Result], str], evaluated: Callable[..., Path], tmp_path: Path):
     first = evaluated("a", [{"id": "u1", "reference": "a", "hypothesis": "a"}])
     second = evaluated("b", [{"id": "u2", "reference": "a", "hypothesis": "a"}])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import Result
 
 import stapes as package
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.evaluation.markdown import escaped
 
 Run = Callable[..., Result]
 
@@ -91,6 +93,33 @@ def test_every_task_corpus_and_style_has_a_folder_of_its_own(stapes: Run, task_r
     assert {"ner_f1", "ner_label_f1", "wer"} <= measures["slue-voxpopuli-dev-ner"]
     assert "sentiment_f1" in measures["slue-voxceleb-dev-sentiment"]
     assert {"bleu", "chrf"} <= measures[f"{labelled_tones.name}-dev-translation.fr"]
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_synthetic_speech_is_called_so(
+    stapes: Run, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.chdir(tmp_path)
+    rows = read_manifest(data)
+    write_manifest(tmp_path / "spoken/dev.jsonl", [replace(row, synthetic=number < count) for number, row in enumerate(rows)])
+    command = ("evaluate", run, "--data", "spoken/dev.jsonl")
+    shown = stapes(*command)
+    assert shown.exit_code == 0, shown.stderr
+    part = ": 2 of 6 utterances" if count == 2 else ""
+    title = f"run on spoken/dev.jsonl (synthetic speech{part})"
+    assert title in " ".join(shown.stdout.split()), "broken where the table ends"
+    for name in ("WER", "CER", "WER of the CTC head alone"):
+        assert f"{name}, synthetic speech " in shown.stdout
+    folder = run / "evaluation-spoken-dev-asr"
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert text.startswith(f"# {escaped(title)}\n")
+    assert "| WER, synthetic speech |" in text
+    assert f"| said by a synthesiser | {count} |" in text
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert ">WER, synthetic speech<" in page
+    assert json.loads((folder / "scores.json").read_text())["synthetic"] == count
+    assert "synthetic speech" not in stapes("evaluate", run, "--data", data, "--no-html").stdout
 
 
 # -- what is wrong is one line -----------------------------------------------------------------------------------------

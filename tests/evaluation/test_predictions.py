@@ -8,7 +8,7 @@ import pytest
 
 from stapes.errors import DataError
 from stapes.evaluation.evaluate import Evaluation, Prediction
-from stapes.evaluation.predictions import read_predictions
+from stapes.evaluation.predictions import finished, predictions_of, read_predictions
 from stapes.metrics.wer import UtteranceErrors
 
 LINE = {"id": "u1", "reference": "the eu", "hypothesis": "the u", "errors": 1, "substitutions": 1, "duration": 2.5}
@@ -41,6 +41,39 @@ def test_what_an_evaluation_saves_is_read(tmp_path: Path):
     found = read_predictions(str(tmp_path))
     assert found.normaliser == "none"
     assert found.lines["a"].hypothesis == "so it"
+
+
+def test_of_every_task_what_is_saved_is_what_was_in_memory(made: Callable[..., Evaluation], tmp_path: Path):
+    rows = [
+        {"text": "on monday in ghent", "entities": [("DATE", "monday")], "sentiment": "mixed", "translations": {"fr": "oui"}}
+    ]
+    answers = {"asr": "on monday", "ner": "on [WHEN monday]", "sentiment": "?", "asr+sentiment": "on\nNeutral"}
+    for task, answer in answers.items():
+        evaluation = made({"name": task}, rows, [answer], unreadable={0: "no such file"})
+        evaluation.scores["signature"] = f"task:{task}|norm:{evaluation.normaliser}.v1|n:1"
+        evaluation.save(tmp_path / task)
+        assert predictions_of(evaluation, str(tmp_path / task)) == read_predictions(tmp_path / task)
+        assert finished(tmp_path / task, evaluation.scores["signature"]) is None, "a sound was not heard"
+
+
+def test_finished_is_what_is_whole_and_the_same(evaluated: Callable[..., Path]):
+    folder = evaluated("run", [LINE])
+    signature = "task:asr|norm:slue.v1|n:1"
+    assert finished(folder, signature) == read_predictions(folder)
+    assert finished(folder, f"{signature}|synthetic:yes") is None
+    assert finished(folder / "nope", signature) is None
+    (folder / "predictions.jsonl").write_text('{"id": "u1", "refer')
+    assert finished(folder, signature) is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "synthetic"),
+    [("norm:slue.v1|synthetic:yes|n:1", True), ("norm:slue.v1|n:1", False), ("model:not-synthetic:yes|norm:slue.v1", False)],
+)
+def test_synthetic_sound_is_in_the_signature(evaluated: Callable[..., Path], signature: str, synthetic: bool):
+    folder = evaluated("run", [LINE])
+    (folder / "scores.json").write_text(json.dumps({"signature": signature}))
+    assert read_predictions(folder).synthetic is synthetic
 
 
 @pytest.mark.parametrize(

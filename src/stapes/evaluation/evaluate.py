@@ -95,8 +95,9 @@ class Evaluation:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / SCORES).write_text(json.dumps(self.scores, indent=1) + "\n", encoding="utf-8")
             write_lines(folder / PREDICTIONS, (found.as_line() for found in self.predictions))
+            # Last, since its signature is what an evaluation is known by: what was cut short is not taken for whole.
+            (folder / SCORES).write_text(json.dumps(self.scores, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(folder, f"cannot be written ({error.strerror})", "a folder for the results") from error
 
@@ -134,7 +135,7 @@ def evaluate(
     """
     asked = find_task(model.tasks, task)
     normaliser = normaliser or asked.normaliser
-    _check(utterances, asked, normaliser)
+    check(utterances, asked, normaliser)
     transcripts: dict[int, Transcript] = {}
     unreadable: dict[int, str] = {}
     for rows, sounds, failures in _read(utterances, batch_seconds):
@@ -153,17 +154,20 @@ def evaluate(
         counts["repairs"] = sum(transcript.repairs for transcript in heard)
     if unreadable:
         counts["unreadable"] = len(unreadable)
+    if synthetic := sum(utterance.synthetic for utterance in utterances):
+        counts["synthetic"] = synthetic
     references = [asked.reference(utterance) for utterance in utterances]
     # The CTC head hears words, whatever was asked; they are compared as the answer's are, where these were said.
     heard_as = normaliser if asked.scores_sound else model.transcription.normaliser
     scores = _scores(utterances, references, heard, asked, normaliser, heard_as if model.ctc is not None else None) | counts
-    scores["signature"] = _signature(model, utterances, options, asked, normaliser, name)
+    scores["signature"] = signature(model, utterances, options, task=asked.key, normaliser=normaliser, name=name)
     predictions = _predictions(utterances, references, heard, asked, unreadable, normaliser)
     return Evaluation(scores, predictions, normaliser, list(utterances))
 
 
-def _check(utterances: Sequence[Utterance], task: Task, normaliser: str) -> None:
+def check(utterances: Sequence[Utterance], task: Task, normaliser: str | None = None) -> None:
     """Raise DataError unless every utterance can be scored, and some of them has words."""
+    normaliser = normaliser or task.normaliser
     lacking = [utterance for utterance in utterances if not task.has_target(utterance)]
     if lacking:
         found = f"{len(lacking)} of {len(utterances)} utterances have no labels for the task '{task.key}'"
@@ -235,21 +239,29 @@ def _rounded(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
 
 
-def _signature(
-    model: SpeechLLM, utterances: Sequence[Utterance], options: Decoding, task: Task, normaliser: str, name: str
+def signature(
+    model: SpeechLLM,
+    utterances: Sequence[Utterance],
+    options: Decoding,
+    *,
+    task: str = "",
+    normaliser: str | None = None,
+    name: str = "",
 ) -> str:
-    """What has to be equal for two scores to be comparable, in one line."""
+    """What has to be equal for two scores to be comparable, in one line; the arguments are those of ``evaluate``."""
+    asked = find_task(model.tasks, task)
+    normaliser = normaliser or asked.normaliser
     dtype = str(next(model.llm.parameters()).dtype).removeprefix("torch.")
     facts = {
         "stapes": stapes.__version__,
-        "task": task.key,
+        "task": asked.key,
         "model": name,
         "norm": f"{normaliser}.{normalise.version(normaliser)}",
         "jiwer": importlib.metadata.version("jiwer"),
         "n": len(utterances),
         "data": data_digest(utterances)[:16],
         "synthetic": "yes" if any(utterance.synthetic for utterance in utterances) else "",
-        **options.model_dump(exclude=set() if task.grammar() is not None else {"constrained"}),
+        **options.model_dump(exclude=set() if asked.grammar() is not None else {"constrained"}),
         "dtype": dtype,
     }
     return "|".join(f"{key}:{value}" for key, value in facts.items() if value != "")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.lost import INVENTED, LOST, all_entity_errors, example_rows, kind_rows
-from stapes.evaluation.report import CLASS_COLUMNS, class_rows, count_rows, per_class, score_rows
+from stapes.evaluation.report import CLASS_COLUMNS, class_rows, count_rows, full_title, per_class, score_rows
 from stapes.evaluation.word_errors import has_words, word_errors
 from stapes.evaluation.worst import numbers, texts, worst
 from stapes.metrics.wer import alignment
@@ -26,6 +26,7 @@ def markdown(evaluation: Evaluation, title: str, shown: int = WORST) -> str:
         title: its heading.
         shown: how many of the worst utterances.
     """
+    title = full_title(evaluation, title)
     parts = [f"# {escaped(title)}", _table(("", "score", "95 % interval"), score_rows(evaluation), "lrr")]
     parts += [_fenced(evaluation.scores["signature"]), _table(("", "count"), count_rows(evaluation), "lr")]
     for heading, classes in per_class(evaluation).items():

@@ -2,7 +2,8 @@
 
 A line has ``id``, ``reference`` and ``hypothesis`` (what was said, and what was understood). Where the task has them it also
 has ``reference_entities`` and ``entities`` (lists of [tag, phrase], normalised), ``reference_sentiment`` and ``sentiment``
-(null or absent: the answer was no label), ``reference_translation`` and ``translation``. Whatever else it has is not read here.
+(null or absent: the answer was no label), ``reference_translation`` and ``translation``. ``unreadable`` is why nothing could be
+heard. Whatever else it has is not read here.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stapes.data.manifest import parse_line
 from stapes.errors import DataError
-from stapes.evaluation.evaluate import PREDICTIONS, SCORES
+from stapes.evaluation.evaluate import PREDICTIONS, SCORES, Evaluation
 from stapes.text import normalise, tags
 
+SYNTHETIC = "synthetic:yes"  # in the signature of an evaluation
 _NORMALISER = re.compile(r"(?:^|\|)norm:([^.|]+)\.")
 _EVALUATED = "a folder that `stapes evaluate` wrote"
 
@@ -38,6 +40,7 @@ class PredictionLine(BaseModel):
     sentiment: str | None = None
     reference_translation: str | None = None
     translation: str | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Predictions:
     """The results of one evaluation.
 
     Attributes:
-        folder: where they were read.
+        folder: where they were read, or what they are of.
         lines: id -> line, in the file's order.
         signature: of the evaluation.
         normaliser: what its word error rate was computed with, by name.
@@ -55,6 +58,11 @@ class Predictions:
     lines: dict[str, PredictionLine]
     signature: str
     normaliser: str
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the sound was made by a synthesiser, as the signature says."""
+        return SYNTHETIC in self.signature.split("|")
 
 
 def read_predictions(folder: str | Path) -> Predictions:
@@ -70,6 +78,23 @@ def read_predictions(folder: str | Path) -> Predictions:
     if not found or found[1] not in normalise.NORMALISERS:
         raise DataError(folder / SCORES, f"signature {signature!r}", "one that names a normaliser (norm:...)")
     return Predictions(folder, _lines(_existing(folder / PREDICTIONS)), signature, found[1])
+
+
+def predictions_of(evaluation: Evaluation, name: str) -> Predictions:
+    """The same as ``read_predictions`` has of a saved evaluation; ``name`` stands for the folder in messages."""
+    written = (json.dumps(found.as_line()) for found in evaluation.predictions)
+    lines = {line.id: line for line in map(PredictionLine.model_validate_json, written)}
+    return Predictions(Path(name), lines, evaluation.scores["signature"], evaluation.normaliser)
+
+
+def finished(folder: str | Path, signature: str) -> Predictions | None:
+    """The evaluation of that very signature, if it lies in the folder, whole and with every sound heard; else None."""
+    try:
+        found = read_predictions(folder)
+    except DataError:
+        return None
+    heard = all(line.unreadable is None for line in found.lines.values())
+    return found if found.signature == signature and heard else None
 
 
 def _existing(path: Path) -> Path:
