@@ -170,7 +170,9 @@ def test_evaluation_of_a_manifest(model: Stapes, tones: Path):
     assert found.scores["utterances"] == 4
     assert found.scores == model.evaluate(rows).scores
     assert f"|model:run@{model.digest[:12]}|" in found.scores["signature"]
-    assert "|ctc_weight:0.9|" in model.evaluate(rows, ctc_weight=0.9).scores["signature"]
+    other = model.evaluate(rows, ctc_weight=0.9).scores["signature"]
+    assert "|ctc_weight:0.9|" in other
+    assert [model.signature(rows), model.signature(rows, "asr", ctc_weight=0.9)] == [found.scores["signature"], other]
     with pytest.raises(DataError, match="limit: 0, expected at least 1"):
         model.evaluate(rows, limit=0)
 

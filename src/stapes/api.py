@@ -18,7 +18,7 @@ from stapes.data.manifest import read_manifest
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, recognise
 from stapes.device import place, resolve_device, resolve_dtype
 from stapes.errors import AudioError, DataError, RecipeError
-from stapes.evaluation.evaluate import Evaluation, evaluate
+from stapes.evaluation.evaluate import Evaluation, evaluate, signature
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
 from stapes.registry import nearest
@@ -223,10 +223,28 @@ class Stapes(
             task=self.find_task(task, style, to),
             normaliser=normaliser,
             batch_seconds=batch_seconds,
-            name=f"{self.name}@{self.digest[:12]}",
+            name=self._signed,
             on_progress=on_progress,
             on_unreadable=on_unreadable,
         )
+
+    def signature(self, utterances: list[Utterance], task: str | None = None, **decoding: Any) -> str:
+        """That of the scores that ``evaluate`` would give these utterances; nothing is computed.
+
+        Args:
+            utterances: of a manifest.
+            task: the key of what is asked ("asr", "asr.written"); the model's first if None.
+            **decoding: as in ``load``, for this call.
+
+        Raises:
+            RecipeError: an option is wrong, or the model was not trained for the task.
+        """
+        return signature(self.module, utterances, self._options(decoding), task=task or "", name=self._signed)
+
+    @property
+    def _signed(self) -> str:
+        """How signatures name it."""
+        return f"{self.name}@{self.digest[:12]}"
 
     def _options(self, changes: Mapping[str, Any]) -> Decoding:
         return decoding_options(self.recipe.decoding, changes, has_ctc=self.module.ctc is not None)
