@@ -145,8 +145,9 @@ ADAPTERS_HEAD = f"""# Adapters
 An adapter turns the frames of a speech encoder into embeddings that an LLM reads. A recipe names one and sets what it likes of
 its options, `adapter: {{name: stack_mlp, stride: 5}}`; widths and rates follow from the encoder and the LLM. Sizes are those
 between {PAIR} (E = 512, D = 576), rates those behind an encoder of 50 frames a second, both with
-the defaults. Where lengths are by content, the number of embeddings depends on what is heard. `stapes check` counts for
-other pairs. Own losses come with the adapter; a stage weighs them under `losses`.
+the defaults. Where lengths are by content, the number of embeddings depends on what is heard; `stapes check`, which counts
+for other pairs, then expects 4 a second of speech, as many as there are tokens (ours). Own losses come with the adapter; a
+stage weighs them under `losses`.
 
 This page is made from the docstrings of `src/stapes/adapters` by `make docs`. Letters of shapes are those of
 [types.py](../src/stapes/types.py); `attention` and `layers` are blocks that several adapters share

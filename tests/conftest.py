@@ -216,14 +216,26 @@ def task_run(tmp_path_factory: pytest.TempPathFactory, labelled_tones: Path) -> 
 
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Callable[..., Path]:
-    """evaluated(name, lines, normaliser): a folder as `stapes evaluate` writes it, with these lines of predictions."""
+    """evaluated(name, lines, normaliser): a folder as `stapes evaluate` writes it, with these lines of predictions.
+
+    It has every score that some line has a reference for; ``changes`` are other signatures, or None for no such score.
+    """
     import json
 
-    def write(name: str, lines: list[dict[str, Any]], normaliser: str = "slue") -> Path:
+    def write(name: str, lines: list[dict[str, Any]], normaliser: str = "slue", **changes: str | None) -> Path:
+        has = {key for line in lines for key, value in line.items() if value}
+        known = {
+            "reference": dict.fromkeys(("wer", "wer_sentence_mean", "cer"), f"wer|norm:{normaliser}.v1"),
+            "reference_entities": dict.fromkeys(("ner_f1", "ner_label_f1"), "ner_f1|tags:combined|norm:slue.v1"),
+            "reference_sentiment": {"sentiment_f1": "sentiment_f1|avg:macro"},
+            "reference_translation": {"bleu": "bleu|tok:13a", "chrf": "chrf2|nrefs:1"},
+        }
+        signatures = {rate: text for key, found in known.items() if key in has for rate, text in found.items()} | changes
         folder = tmp_path / name
         folder.mkdir()
         (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (folder / "scores.json").write_text(json.dumps({"signature": f"task:asr|norm:{normaliser}.v1|n:{len(lines)}"}))
+        signatures = {rate: text for rate, text in signatures.items() if text is not None}
+        (folder / "scores.json").write_text(json.dumps({"signatures": signatures}))
         return folder
 
     return write

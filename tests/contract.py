@@ -7,8 +7,8 @@ modules (mutants) through them too, each of which has to be caught.
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ ENCODER_DIM, LLM_DIM, SECONDS_PER_FRAME = 12, 8, 0.02
 TABLE = torch.randn(6, LLM_DIM, generator=torch.Generator().manual_seed(3))  # of an LLM with six tokens
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 LONGER = 55
+# Parameters that lie behind a hidden layer which is taken for the frames, beside later layers.
+BEHIND = re.compile(r"intermediate_ffn|\.adapter\.|inner_layer_norm|^encoder\.layer_norm")
 FP32 = {"rtol": 1e-4, "atol": 1e-5}
+ANSWERS = [[2, 0, 1][: 1 + length // 2] for length in LENGTHS]  # what is said in so many frames, the end token last
 
 SMALL = {"dim": 16, "hidden_dim": 24}
 LAYERS = {"dim": 16, "heads": 2, "ffn_dim": 24}
-# Options of each adapter that are worth a run of their own, the first of them in front of every encoder too: small, for in wide
-# layers whose weights were moved (``awake``) rounding grows from layer to layer. One not named here runs with its defaults.
+# Options of each adapter that are worth a run of their own, alone and behind every encoder: small, for in wide layers whose
+# weights were moved (``awake``) rounding grows from layer to layer. One not named here runs with its defaults.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "linear": [{}, {"stride": 3}, {"stride": 1}],
     "pool_linear": [{}, {"embeddings_per_second": 12.5}, {"embeddings": 7}],
@@ -56,10 +59,19 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "wlq_former": [LAYERS, LAYERS | {"queries": 3, "layers": 2, "window_seconds": 0.1}],
     # Every tail fires here: one that does not is not heard, as the paper has it.
-    "cif": [LAYERS | {"tail": 0.0}, LAYERS | {"tail": 0.0, "threshold": 0.6}, LAYERS | {"tail": 0.0, "threshold": 2.0}],
-    "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}],
+    "cif": [
+        LAYERS | {"tail": 0.0},
+        LAYERS | {"tail": 0.0, "threshold": 0.6},
+        LAYERS | {"tail": 0.0, "threshold": 2.0},
+        LAYERS | {"tail": 0.0, "layers_before": 2},
+    ],
+    "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}, LAYERS | {"layers_before": 2}],
     "posterior": [{}, {"temperature": 0.5}, {"compress": True, "blank": 0.3}],
-    "cross_attention": [{"dim": 16, "heads": 2, "entries": 10}, {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3}],
+    "cross_attention": [
+        {"dim": 16, "heads": 2, "entries": 10},
+        {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3},
+        {"dim": 16, "heads": 2, "keys": "llm"},
+    ],
 }
 
 
@@ -79,6 +91,11 @@ def build_adapter(
     return found
 
 
+def may_leave_its_end_out(config: dict[str, Any]) -> bool:
+    """Whether an end that weighs too little for an embedding of its own is not heard, as ``cif``'s paper has it."""
+    return config["name"] == "cif" and config.get("tail") != 0.0
+
+
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:
     """The module in evaluation mode, every parameter moved: a layer that starts as zero would hide what it reads."""
     generator = torch.Generator().manual_seed(seed)
@@ -92,6 +109,15 @@ def frames(lengths: Sequence[int], dim: int = ENCODER_DIM, seed: int = 0) -> Pad
     """Random frames, zeros in the padding."""
     generator = torch.Generator().manual_seed(seed)
     return Padded.from_rows([torch.randn(length, dim, generator=generator) for length in lengths])
+
+
+def soiled(clean: Padded) -> Iterator[Padded]:
+    """The same rows before more padding, with one kind of garbage after the other in it."""
+    dim = clean.values.shape[2]
+    wider = nn.functional.pad(clean.values, (0, 0, 0, 9))
+    mask = Padded(wider, clean.lengths).mask[:, :, None]
+    for garbage in (torch.tensor(torch.nan), torch.tensor(torch.inf), 1e3 * ramp(dim), frames([wider.shape[1]], dim).values):
+        yield Padded(torch.where(mask, wider, garbage.expand_as(wider)), clean.lengths)
 
 
 def ramp(dim: int) -> Tensor:
@@ -117,10 +143,7 @@ def padding_is_inert(adapter: Adapter) -> None:
     """What stands in the padding, and how much of it there is, changes nothing."""
     clean = frames(LENGTHS)
     wanted = adapter(clean).rows()
-    wider = nn.functional.pad(clean.values, (0, 0, 0, 9))
-    mask = Padded(wider, clean.lengths).mask[:, :, None]
-    for garbage in (torch.tensor(torch.nan), torch.tensor(torch.inf), 1e3 * ramp(ENCODER_DIM), frames([wider.shape[1]]).values):
-        dirty = Padded(torch.where(mask, wider, garbage.expand_as(wider)), clean.lengths)
+    for dirty in soiled(clean):
         for found, expected in zip(adapter(dirty).rows(), wanted, strict=True):
             torch.testing.assert_close(found, expected, **FP32)
 
@@ -189,18 +212,18 @@ def half_precision_is_close(adapter: Adapter) -> None:
 def every_parameter_learns(build: Callable[[], Adapter]) -> None:
     """Each parameter of a fresh adapter has a gradient by the third step; one that starts at zero may hide others till then.
 
-    And no loss but those that the adapter says it has.
+    And no loss but those that the adapter says it has, and of these only what is wanted.
     """
     adapter, batch = build().train(), frames(LENGTHS)
-    answers = [[2, 0, 1][: 1 + length // 2] for length in LENGTHS]
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
     for step in range(3):
         optimizer.zero_grad()
-        embeddings, losses = adapter.with_losses(batch, answers)
+        embeddings, losses = adapter.with_losses(batch, ANSWERS, [*adapter.losses, "next_token"])
         assert set(losses) == set(adapter.losses)
         target = torch.randn(embeddings.values.shape, generator=torch.Generator().manual_seed(step))
         sum(losses.values(), (embeddings.values - target).square().sum()).backward()
         optimizer.step()
+    assert not adapter.with_losses(batch, ANSWERS, ["next_token"])[1]
     deaf = [name for name, parameter in adapter.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not deaf, f"no gradient: {', '.join(deaf)}"
 
@@ -245,6 +268,77 @@ ADAPTER_CHECKS = (
     is_deterministic,
 )
 FACTORY_CHECKS = (every_parameter_learns, state_is_whole, nothing_of_a_batch_stays)
+
+
+# -- adapters in training: where ``with_losses`` is not ``forward`` alone -----------------------------------------------
+
+
+def trained_alike_in_a_batch(adapter: Adapter) -> None:
+    """The same embeddings alone and in a batch, whose losses are the sums of its utterances' alone."""
+    batch = frames(LENGTHS)
+    together, losses = adapter.with_losses(batch, ANSWERS, adapter.losses)
+    alone = [
+        adapter.with_losses(Padded.from_rows([row]), [said], adapter.losses)
+        for row, said in zip(batch.rows(), ANSWERS, strict=True)
+    ]
+    for found, (wanted, _) in zip(together.rows(), alone, strict=True):
+        torch.testing.assert_close(found, wanted.rows()[0], **FP32)
+    for name in adapter.losses:
+        torch.testing.assert_close(losses[name], torch.stack([own[name] for _, own in alone]).sum(), **FP32)
+
+
+def training_padding_is_inert(adapter: Adapter) -> None:
+    """What stands in the padding, and how much of it there is, changes no embedding, no loss and no gradient."""
+
+    def step(batch: Padded) -> dict[str, Tensor]:
+        adapter.zero_grad()
+        values = batch.values.clone().requires_grad_()
+        embeddings, losses = adapter.with_losses(Padded(values, batch.lengths), ANSWERS, adapter.losses)
+        heard = embeddings.values[embeddings.mask]
+        sum(losses.values(), heard.square().sum()).backward()
+        assert values.grad is not None
+        learnt = {name: parameter.grad for name, parameter in adapter.named_parameters() if parameter.grad is not None}
+        return {"embeddings": heard, "frames": values.grad[batch.mask], **losses, **learnt}
+
+    clean = frames(LENGTHS)
+    wanted = step(clean)
+    for dirty in soiled(clean):
+        torch.testing.assert_close(step(dirty), wanted, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def training_in_half_precision_is_close(adapter: Adapter) -> None:
+    """Under autocast as many embeddings, within their rounding, and losses in float32 that differ by 1 % at most."""
+    batch, answers = frames([1500, 700]), [[2, 0, 1] * 60, [0, 2, 1] * 30]
+    wanted, exact = adapter.with_losses(batch, answers, adapter.losses)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, losses = adapter.with_losses(batch, answers, adapter.losses)
+    assert found.lengths.tolist() == wanted.lengths.tolist()
+    error = float((found.values.float() - wanted.values).norm() / wanted.values.norm())
+    assert error < 0.03, f"relative error {error:.3f}"
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, exact[name], rtol=0.01, atol=0.0)
+
+
+def own_losses_reach_every_frame(adapter: Adapter) -> None:
+    """Each of its losses, alone, gives every frame a gradient, and padding none."""
+    batch = frames(LENGTHS)
+    for name in adapter.losses:
+        values = batch.values.clone().requires_grad_()
+        _, losses = adapter.with_losses(Padded(values, batch.lengths), ANSWERS, adapter.losses)
+        assert losses[name].requires_grad, f"{name} has no gradient"
+        (gradient,) = torch.autograd.grad(losses[name], values, materialize_grads=True)
+        assert gradient.isfinite().all()
+        assert torch.equal(gradient.any(-1), batch.mask), f"{name} does not reach every frame, or reaches padding"
+
+
+TRAINING_CHECKS = (
+    trained_alike_in_a_batch,
+    training_padding_is_inert,
+    training_in_half_precision_is_close,
+    own_losses_reach_every_frame,
+)
 
 
 # -- encoders ----------------------------------------------------------------------------------------------------------
@@ -317,16 +411,70 @@ def encoder_padding_is_zero(encoder: Encoder) -> None:
     assert torch.equal(found.values, encoder(audio).values)
 
 
-ENCODER_CHECKS = (encoded_alike_in_a_batch, frame_counts_are_exact, all_sound_is_heard, encoder_padding_is_zero)
+def waveform_padding_is_inert(encoder: Encoder, garbage: Sequence[float] = (0.0,)) -> None:
+    """What stands behind a waveform changes nothing: any number of zeros, or ``garbage`` where none are relied on."""
+    clean = Audio.from_arrays(sounds([0.3, 1.4, 0.75]))
+    wanted = encoder(clean).rows()
+    wider = nn.functional.pad(clean.samples, (0, 5000))
+    real = torch.arange(wider.shape[1]) < clean.lengths[:, None]
+    for value in garbage:
+        dirty = Audio(wider.masked_fill(~real, value), clean.lengths)
+        for found, expected in zip(encoder(dirty).rows(), wanted, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def pair_is_invariant(encoder: Encoder, adapter: Adapter) -> None:
+def encoder_in_half_precision_is_close(encoder: Encoder) -> None:
+    """Autocast to bfloat16 stays within its own rounding, also beyond the 256 steps that it can count."""
+    audio = Audio.from_arrays(sounds([6.5, 1.1]))
+    wanted = encoder(audio).values
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = encoder(audio).values
+    error = float((found.float() - wanted).norm() / wanted.norm())
+    assert error < 0.03, f"relative error {error:.3f}"
+
+
+def is_read(encoder: Encoder, name: str) -> bool:
+    """Whether frames depend on a parameter: not on what pretraining masks with, nor on what lies behind the layer chosen."""
+    if "masked_spec_embed" in name:
+        return False
+    if getattr(encoder, "layer", None) is None:
+        return True
+    number = re.search(r"\.layers\.(\d+)\.", name)
+    return not BEHIND.search(name) and (number is None or int(number[1]) < encoder.depth)
+
+
+def encoder_parameters_learn(encoder: Encoder) -> None:
+    """A gradient for every parameter that is not fixed and that frames depend on, what a stage may train among them."""
+    learnable = {name: each for name, each in encoder.named_parameters() if each.requires_grad and is_read(encoder, name)}
+    with torch.enable_grad():
+        found = encoder(Audio.from_arrays(sounds([0.8, 0.3]))).values
+        target = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
+        loss = (found - target).square().sum()
+    assert loss.requires_grad == bool(learnable), "nothing has a gradient"
+    gradients = torch.autograd.grad(loss, list(learnable.values()), materialize_grads=True) if learnable else ()
+    deaf = [name for name, gradient in zip(learnable, gradients, strict=True) if not gradient.any()]
+    assert not deaf, f"no gradient: {', '.join(deaf)}"
+
+
+ENCODER_CHECKS = (
+    encoded_alike_in_a_batch,
+    frame_counts_are_exact,
+    all_sound_is_heard,
+    encoder_padding_is_zero,
+    waveform_padding_is_inert,
+    encoder_in_half_precision_is_close,
+    encoder_parameters_learn,
+)
+
+
+def pair_is_invariant(encoder: Encoder, *adapters: Adapter) -> None:
     """Waveforms through both: the same embeddings alone and in a mixed batch."""
     arrays = sounds([0.4, 2.3, 1.1])
-    together = adapter(encoder(Audio.from_arrays(arrays))).rows()
-    for array, found in itertools.zip_longest(arrays, together):
-        alone = adapter(encoder(Audio.from_arrays([array]))).rows()[0]
-        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)
+    together = encoder(Audio.from_arrays(arrays))
+    apart = [encoder(Audio.from_arrays([array])) for array in arrays]
+    for adapter in adapters:
+        for found, alone in zip(adapter(together).rows(), apart, strict=True):
+            torch.testing.assert_close(found, adapter(alone).rows()[0], rtol=1e-3, atol=1e-4)
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
@@ -389,13 +537,8 @@ def loss_padding_is_inert(loss: SpeechLoss) -> None:
     """What stands in the padding of either side, and how much of it there is, changes nothing."""
     clean = pair()
     wanted = loss(clean)
-    speech, text = (Padded(nn.functional.pad(side.values, (0, 0, 0, 9)), side.lengths) for side in (clean.speech, clean.text))
-    for garbage in (torch.tensor(torch.nan), torch.tensor(torch.inf), 1e3 * ramp(LLM_DIM)):
-        sides = [
-            Padded(torch.where(side.mask[:, :, None], side.values, garbage.expand_as(side.values)), side.lengths)
-            for side in (speech, text)
-        ]
-        torch.testing.assert_close(loss(SpeechAndText(*sides, clean.utterances)), wanted, **FP32)
+    for speech, said in zip(soiled(clean.speech), soiled(clean.text), strict=True):
+        torch.testing.assert_close(loss(SpeechAndText(speech, said, clean.utterances)), wanted, **FP32)
 
 
 def loss_in_half_precision_is_close(loss: SpeechLoss) -> None:

@@ -1,6 +1,7 @@
 """Broken encoders and adapters that more than one check has to catch: those of the contract suites, and ``stapes doctor``'s."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stapes.adapters.stack_mlp import StackMLP
@@ -42,3 +43,12 @@ class DropsRemainder(StackMLP):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         return (lengths // self.stride).clamp(min=1)
+
+
+class TrustsPadding(StackMLP):
+    """Takes for granted that the padding of its input is zero."""
+
+    def forward(self, frames: Padded) -> Padded:
+        values = F.pad(frames.values, (0, 0, 0, -frames.values.shape[1] % self.stride))
+        values = self.out(F.relu(self.hidden(values.unflatten(1, (-1, self.stride)).flatten(2))))
+        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()

@@ -18,6 +18,7 @@ import soundfile
 import torch
 import typer
 import yaml
+from llms.families import FAMILIES
 
 from stapes import checkpoint, lora, recipe
 from stapes.cli.main import app
@@ -272,6 +273,28 @@ def test_the_recipes_of_encoders_train(
     assert found.frames_per_second == pytest.approx(1 / model.encoder.seconds_per_frame)
     weights = dict(model.named_parameters()).get("encoder.layer_weights")
     assert (weights is not None and bool(weights.any())) == (values["encoder"].get("layer") == "weighted")
+
+
+@pytest.mark.parametrize(("number", "family", "prompt"), [(0, "Qwen3", "<|im_start|>system"), (1, "Vicuna 1.5", "USER: ")])
+def test_the_recipes_of_llms_train(
+    number: int, family: str, prompt: str, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As they stand on the page, but with a small random LLM, the toy encoder, data of the tests, and one step."""
+    monkeypatch.setenv("STAPES_CACHE", str(tmp_path / "cache"))
+    FAMILIES[family].write(tmp_path / "llm")
+    values = yaml.safe_load(blocks("yaml", [ROOT / "docs/llms.md"])[number])
+    values["llm"]["weights"] = f"path:{tmp_path / 'llm'}"
+    values["adapter"]["hidden_dim"] = 16
+    values |= {"encoder": {"name": "toy"}, "data": {"train": str(tones / "train.jsonl")}}
+    trainable = ["adapter", "llm.lora"] if "lora" in values else ["adapter"]
+    values["train"] = {"steps": 1, "trainable": trainable}
+    folder = train(recipe.parse(values), tmp_path / "run", "cpu")
+    (record,) = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    assert record["next_token"] > 0 and record["gradient_norm"] > 0
+    model, _, _ = checkpoint.load(folder)
+    assert prompt in model.llm.tokenizer.decode(model.prompts["asr"][0].before)
+    moved = [bool(tensor.any()) for name, tensor in model.named_parameters() if "lora_B" in name]
+    assert any(moved) == ("lora" in values)
 
 
 def test_a_paper_is_checked_and_a_pair_is_examined_as_the_text_has_it(tmp_path: Path):

@@ -155,7 +155,7 @@ def test_an_adapter_brings_its_own_loss(toy_model: Build, adapter: str, own: str
     assert set(model(frames(30, 12, 60), Targets(answers), {"next_token": 1.0})) == {"next_token"}
     losses = model(frames(30, 12, 60), Targets(answers), {"next_token": 1.0, own: 0.5})
     assert set(losses) == {"next_token", own}
-    _, wanted = model.adapter.with_losses(frames(30, 12, 60), answers)
+    _, wanted = model.adapter.with_losses(frames(30, 12, 60), answers, [own])
     torch.testing.assert_close(losses[own], wanted[own])
     counts = model.target_counts(Targets(answers))
     tokens = sum(map(len, answers))

@@ -1,11 +1,16 @@
-"""The scripts in examples/ and benchmarks/ run, on a model that needs no pretrained weights, and print what they promise."""
+"""The scripts in examples/ and benchmarks/ run, on a model that needs no pretrained weights, and print what they promise.
 
+Of ``benchmarks/zoo.py``, which trains for hours, what it makes of its results is held against numbers found by hand.
+"""
+
+import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -89,6 +94,64 @@ def test_made_up_utterances_are_as_long_as_real_ones(tmp_path: Path, monkeypatch
     assert sum(row.duration for row in rows) / 24 == pytest.approx(10.2, abs=0.5)
     assert 1.0 <= min(row.duration for row in rows) < 3.0 and 25.0 < max(row.duration for row in rows) <= 29.9
     assert sum(len(row.text.split()) / row.duration for row in rows) / 24 == pytest.approx(2.8, abs=0.5)
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("zoo")
+
+
+def test_a_line_of_the_zoo_has_losses_a_token_and_their_intervals(zoo: ModuleType):
+    """Of two utterances, (1, 2), (1, 1) and (2, 2) are drawn with probabilities 1/2, 1/4 and 1/4: the ends are either's own."""
+    found = {"encoder": "small", "adapter": "linear", "seed": 3, "parameters": 1234, "embeddings_per_second": 12.5}
+    found |= {"tokens": [2, 3], "right": [2.0, 9.0], "other": [3.0, 10.5], "silence": [5.0, 10.0]}
+    found |= {"aligned_right": 0.125, "aligned_other": 0.5, "seconds": 7}
+    head, rule, line = zoo.table([found])
+    assert head.count("|") == rule.count("|") == line.count("|")
+    sizes, losses = "small | linear | 3 | 1,234 | 12.5", "2.20 (1.00 to 3.00) | 0.500 (0.500 to 0.500) | 3.00"
+    assert line == f"| {sizes} | {losses} | 0.125, 0.500 | 7 |"
+
+
+def test_effects_in_the_zoo_are_distances_from_the_mean_of_all(zoo: ModuleType):
+    """Two encoders 1 apart, three adapters whose distances depend on the seed: over seeds, the ends are either seed's own."""
+    adapters = {"conv": (-0.4, -0.2), "linear": (0.1, 0.1), "transformer": (0.3, 0.1)}
+    tokens = [2, 6]
+    runs = [
+        {
+            "encoder": encoder,
+            "adapter": adapter,
+            "seed": seed,
+            "tokens": tokens,
+            "right": [(3.0 + far + distances[seed] + 0.7 * seed) * count for count in tokens],
+        }
+        for encoder, far in (("base", -0.5), ("tiny", 0.5))
+        for adapter, distances in adapters.items()
+        for seed in (0, 1)
+    ]
+    wanted = [
+        "| encoder | base | -0.500 (-0.500 to -0.500) |",
+        "| encoder | tiny | +0.500 (+0.500 to +0.500) |",
+        "| adapter | conv | -0.300 (-0.400 to -0.200) |",
+        "| adapter | linear | +0.100 (+0.100 to +0.100) |",
+        "| adapter | transformer | +0.200 (+0.100 to +0.300) |",
+    ]
+    assert zoo.effects(runs)[2:] == wanted
+    assert zoo.effects(runs[::-1])[2:] == wanted
+    assert zoo.effects(runs[1:]) == [], "not every pair"
+    assert zoo.effects(runs[:6]) == [], "one encoder"
+
+
+def test_effects_in_the_zoo_weigh_tokens_and_draw_utterances(zoo: ModuleType):
+    """The second encoder is worse in the second utterance only, by 4 nats in 6 tokens: half of 4/8, from 0 to half of 4/6."""
+    runs = [
+        {"encoder": encoder, "adapter": "linear", "seed": 0, "tokens": [2, 6], "right": right}
+        for encoder, right in (("base", [2.0, 6.0]), ("tiny", [2.0, 10.0]))
+    ]
+    assert zoo.effects(runs)[2:4] == [
+        "| encoder | base | -0.250 (-0.333 to +0.000) |",
+        "| encoder | tiny | +0.250 (+0.000 to +0.333) |",
+    ]
 
 
 @pytest.mark.weights

@@ -18,7 +18,7 @@ from stapes.data.manifest import read_manifest
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, recognise
 from stapes.device import place, resolve_device, resolve_dtype
 from stapes.errors import AudioError, DataError, RecipeError
-from stapes.evaluation.evaluate import Evaluation, evaluate, signature
+from stapes.evaluation.evaluate import Evaluation, evaluate, provenance
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
 from stapes.registry import nearest
@@ -79,7 +79,7 @@ class Stapes(
     Args:
         module: the ``torch.nn.Module``: encoder, adapter, LLM; in evaluation mode.
         recipe: that trained it; its ``decoding`` is in force.
-        name: what it was loaded as, for messages and signatures.
+        name: what it was loaded as, for messages and the provenance of scores.
         folder: where its checkpoint lies.
 
     Attributes:
@@ -193,6 +193,7 @@ class Stapes(
         to: str | None = None,
         limit: int | None = None,
         normaliser: str | None = None,
+        comet: str | None = None,
         batch_seconds: float = BATCH_SECONDS,
         on_progress: Callable[[float], None] | None = None,
         on_unreadable: Callable[[AudioError], None] | None = None,
@@ -205,12 +206,14 @@ class Stapes(
             task, style, to: as in ``transcribe``.
             limit: take only the first so many utterances.
             normaliser: of the scores; by default that of the model's task.
+            comet: a COMET model by which translations are scored, too (needs ``unbabel-comet``; untested).
             batch_seconds, on_progress, on_unreadable: as there.
             **decoding: as in ``load``, for this call.
 
         Raises:
             DataError: file and line of what is wrong with the manifest.
             RecipeError: an option is wrong.
+            MissingDependency: COMET is asked for, and not installed.
         """
         if limit is not None and limit < 1:
             raise DataError("limit", f"{limit}", "at least 1 utterance")
@@ -222,28 +225,28 @@ class Stapes(
             options,
             task=self.find_task(task, style, to),
             normaliser=normaliser,
+            comet=comet,
             batch_seconds=batch_seconds,
             name=self._signed,
             on_progress=on_progress,
             on_unreadable=on_unreadable,
         )
 
-    def signature(self, utterances: list[Utterance], task: str | None = None, **decoding: Any) -> str:
-        """That of the scores that ``evaluate`` would give these utterances; nothing is computed.
+    def provenance(self, task: str | None = None, **decoding: Any) -> str:
+        """That of the scores that ``evaluate`` would give; nothing is computed.
 
         Args:
-            utterances: of a manifest.
             task: the key of what is asked ("asr", "asr.written"); the model's first if None.
             **decoding: as in ``load``, for this call.
 
         Raises:
             RecipeError: an option is wrong, or the model was not trained for the task.
         """
-        return signature(self.module, utterances, self._options(decoding), task=task or "", name=self._signed)
+        return provenance(self.module, self._options(decoding), task=task or "", name=self._signed)
 
     @property
     def _signed(self) -> str:
-        """How signatures name it."""
+        """How the provenance of scores names it."""
         return f"{self.name}@{self.digest[:12]}"
 
     def _options(self, changes: Mapping[str, Any]) -> Decoding:

@@ -278,8 +278,7 @@ class SpeechLLM(nn.Module):
             weights: names of the losses wanted ("next_token", "ctc", the adapter's own, those of ``losses``).
         """
         answers, said = targets.answers, targets.said
-        embeddings, own = self.adapter.with_losses(frames, said)
-        found = {name: loss for name, loss in own.items() if name in weights}
+        embeddings, found = self.adapter.with_losses(frames, said, weights.keys())
         speech = self._listen(embeddings)
         if "ctc" in weights and self.ctc is not None and self.pieces is not None and speech.log_probs is not None:
             pieces = [self.pieces.of_tokens(transcript) for transcript in said]

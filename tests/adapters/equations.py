@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import nn
+
+from stapes.adapters.transformer import Projection
 
 erf = np.vectorize(math.erf)
 
@@ -67,6 +70,16 @@ def post_norm_layer(x: np.ndarray, layer: nn.Module, h: np.ndarray | None = None
         k, v = np.split(linear(h, cross.read), 2, axis=1)
         x = norm(x + linear(attention(linear(x, cross.query), k, v, cross.heads), cross.out), layer.cross_norm)
     return norm(x + linear(gelu(linear(x, layer.ffn_in)), layer.ffn_out), layer.ffn_norm)
+
+
+def transformer(x: np.ndarray, steps: Iterable[nn.Module]) -> np.ndarray:
+    """Projections, norm(W x + b) where the widths differ, and post-norm layers, one after the other."""
+    for step in steps:
+        if not isinstance(step, Projection):
+            x = post_norm_layer(x, step)
+        elif not isinstance(step.project, nn.Identity):
+            x = norm(linear(x, step.project[0]), step.project[1])
+    return x
 
 
 def q_former(h: np.ndarray, module: nn.Module) -> np.ndarray:

@@ -1,18 +1,20 @@
 """Every adapter in the table, with each way of setting it up, keeps the promises; broken ones are caught."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import contract
 import pytest
 import torch
 import torch.nn.functional as F
-from mutants import DropsRemainder
+from mutants import DropsRemainder, TrustsPadding
 from torch import Tensor, nn
 
 from stapes.adapters import ADAPTERS, Adapter
+from stapes.adapters.cif import CIF
 from stapes.adapters.conv1d_mlp import Conv1dMLP
 from stapes.adapters.conv1d_transformer import Conv1dTransformer
+from stapes.adapters.ctc import CTC, TargetClasses
 from stapes.adapters.pool_linear import PoolLinear
 from stapes.adapters.stack_mlp import StackMLP
 from stapes.types import Padded
@@ -22,6 +24,8 @@ CASES = [
     for name in ADAPTERS
     for options in contract.VARIANTS.get(name, [{}])
 ]
+
+WITH_LOSSES = [case for case in CASES if ADAPTERS[case.values[0]["name"]].with_losses is not Adapter.with_losses]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,8 @@ def test_every_variant_is_of_a_member():
 @pytest.mark.parametrize("config", CASES)
 @torch.no_grad()
 def test_adapter(config: dict[str, Any], check: Callable[[Adapter], None]):
+    if check is contract.every_frame_is_heard and contract.may_leave_its_end_out(config):
+        pytest.skip("its tail has to weigh enough")
     check(contract.awake(contract.build_adapter(config)))
 
 
@@ -44,6 +50,16 @@ def test_adapter(config: dict[str, Any], check: Callable[[Adapter], None]):
 @pytest.mark.parametrize("config", CASES)
 def test_fresh_adapter(config: dict[str, Any], check: Callable[[Callable[[], Adapter]], None]):
     check(lambda: contract.build_adapter(config))
+
+
+@pytest.mark.parametrize("check", contract.TRAINING_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("config", WITH_LOSSES)
+def test_adapter_in_training(config: dict[str, Any], check: Callable[[Adapter], None]):
+    check(contract.awake(contract.build_adapter(config)))
+
+
+def test_the_adapters_with_losses_are_those_that_say_so():
+    assert {case.values[0]["name"] for case in WITH_LOSSES} == {name for name in ADAPTERS if ADAPTERS[name].losses}
 
 
 # -- mutants: what has gone wrong in systems of this kind, each caught by the check that is named ----------------------
@@ -87,15 +103,6 @@ class RoundsDown(Conv1dMLP):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         return (lengths // 4).clamp(min=1)
-
-
-class TrustsPadding(StackMLP):
-    """Takes for granted that the padding of its input is zero."""
-
-    def forward(self, frames: Padded) -> Padded:
-        values = F.pad(frames.values, (0, 0, 0, -frames.values.shape[1] % self.stride))
-        values = self.out(F.relu(self.hidden(values.unflatten(1, (-1, self.stride)).flatten(2))))
-        return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
 
 
 class LeavesBiasInPadding(StackMLP):
@@ -213,7 +220,52 @@ class CountsInBfloat16(Conv1dTransformer):
         return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
 
 
+class AveragesItsLoss(CIF):
+    """Divides its loss by the utterances of the batch."""
+
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        embeddings, losses = super().with_losses(frames, targets, wanted)
+        return embeddings, {name: loss / len(targets) for name, loss in losses.items()}
+
+
+class ScoresPadding(CTC):
+    """Scores the padded batch: no value depends on the padding, but 0 * NaN is in every gradient."""
+
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        classes = TargetClasses(targets, self.blank_id, frames.values.device)
+        return self(frames), {"token_ctc": classes.loss(classes.log_probs(self.logits(frames.values)), frames.lengths)}
+
+
+class DecidesInBfloat16(CTC):
+    """Has autocast's rounding decide where a run ends."""
+
+    def _embed(self, hidden: Padded) -> Padded:
+        return self.after(self._averages(hidden, self.logits(hidden.values).argmax(-1)))
+
+
+class SumsInBfloat16(CTC):
+    """Gives its loss in the precision of the scores."""
+
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
+        embeddings, losses = super().with_losses(frames, targets, wanted)
+        return embeddings, {name: loss.to(self.logits(frames.values).dtype) for name, loss in losses.items()}
+
+
+class CountsWithoutLearning(CIF):
+    """Cuts the gradient between its weights and its frames."""
+
+    def weights(self, frames: Padded) -> Tensor:
+        return super().weights(Padded(frames.values.detach(), frames.lengths))
+
+
 STACK = {"stride": 3, "hidden_dim": 24}
+VOCABULARY = contract.LAYERS | {"vocab_size": len(contract.TABLE), "blank_id": 1}
 MUTANTS = [
     (DropsRemainder, STACK, contract.every_frame_is_heard),
     (AttendsToPadding, contract.LAYERS, contract.same_in_a_batch),
@@ -233,6 +285,11 @@ MUTANTS = [
     (AttendsAcrossTheBatch, STACK, contract.same_in_a_batch),
     (StacksAcrossUtterances, STACK, contract.same_in_a_batch),
     (FloatConstant, STACK, contract.half_precision_is_close),
+    (AveragesItsLoss, contract.LAYERS, contract.trained_alike_in_a_batch),
+    (ScoresPadding, VOCABULARY, contract.training_padding_is_inert),
+    (DecidesInBfloat16, VOCABULARY, contract.training_in_half_precision_is_close),
+    (SumsInBfloat16, VOCABULARY, contract.training_in_half_precision_is_close),
+    (CountsWithoutLearning, contract.LAYERS, contract.own_losses_reach_every_frame),
 ]
 
 
@@ -241,9 +298,13 @@ def test_mutant_is_caught(mutant: type[Adapter], options: dict[str, Any], check:
     def make() -> Adapter:
         return mutant(contract.ENCODER_DIM, contract.LLM_DIM, **options)
 
-    with torch.set_grad_enabled(check in contract.FACTORY_CHECKS), pytest.raises(AssertionError):
+    with torch.set_grad_enabled(check not in contract.ADAPTER_CHECKS), pytest.raises(AssertionError):
         check(make if check in contract.FACTORY_CHECKS else contract.awake(make()))
 
 
 def test_every_check_has_caught_a_mutant():
-    assert {check for *_, check in MUTANTS} == {*contract.ADAPTER_CHECKS, *contract.FACTORY_CHECKS}
+    assert {check for *_, check in MUTANTS} == {
+        *contract.ADAPTER_CHECKS,
+        *contract.FACTORY_CHECKS,
+        *contract.TRAINING_CHECKS,
+    }

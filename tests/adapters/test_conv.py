@@ -4,18 +4,12 @@ import contract
 import numpy as np
 import pytest
 import torch
-from adapters.equations import conv, linear, norm, post_norm_layer
+from adapters.equations import conv, norm, transformer
 
 from stapes.adapters.conv import Conv
-from stapes.adapters.transformer import Projection
-from stapes.errors import RecipeError
 from stapes.types import Padded
 
 OPTIONS = {"dim": 16, "heads": 2, "ffn_dim": 24}
-
-
-def projection(x: np.ndarray, layer: Projection) -> np.ndarray:
-    return norm(linear(x, layer.project[0]), layer.project[1])
 
 
 def shortened(x: np.ndarray, first: torch.nn.Module, second: torch.nn.Module) -> np.ndarray:
@@ -28,13 +22,11 @@ def shortened(x: np.ndarray, first: torch.nn.Module, second: torch.nn.Module) ->
 @torch.no_grad()
 def test_equation_as_in_the_authors_code(frames: int):
     adapter, h = contract.awake(Conv(12, 8, **OPTIONS)), torch.randn(1, frames, 12)
-    first, second, enter, *layers, leave = adapter.steps
-    x = projection(shortened(h[0].numpy(), first, second), enter)
-    for layer in layers:
-        x = post_norm_layer(x, layer)
+    first, second, *base = adapter.steps
+    z = transformer(shortened(h[0].numpy(), first, second), base)
     found = adapter(Padded(h, torch.tensor([frames])))
-    assert len(layers) == 4
-    np.testing.assert_allclose(found.values[0], projection(x, leave), rtol=1e-4, atol=1e-5)
+    assert len(base) == 6
+    np.testing.assert_allclose(found.values[0], z, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 23])
@@ -42,10 +34,10 @@ def test_equation_as_in_the_authors_code(frames: int):
 def test_equation_with_two_layers_before(frames: int):
     adapter, h = contract.awake(Conv(12, 8, **OPTIONS, layers_before=2)), torch.randn(1, frames, 12)
     enter, one, two, first, second, three, four, leave = adapter.steps
-    x = post_norm_layer(post_norm_layer(projection(h[0].numpy(), enter), one), two)
-    x = post_norm_layer(post_norm_layer(shortened(x, first, second), three), four)
+    x = transformer(h[0].numpy(), [enter, one, two])
+    z = transformer(shortened(x, first, second), [three, four, leave])
     found = adapter(Padded(h, torch.tensor([frames])))
-    np.testing.assert_allclose(found.values[0], projection(x, leave), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.values[0], z, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +50,3 @@ def test_parameters_of_conv_based(encoder_dim: int, options: dict[str, int], par
     with torch.device("meta"):
         adapter = Conv(encoder_dim, 4096, **options)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == parameters
-
-
-@pytest.mark.parametrize("layers_before", [-1, 5])
-def test_no_more_layers_before_than_there_are(layers_before: int):
-    with pytest.raises(RecipeError, match=rf"adapter\.layers_before: {layers_before} of 4 layers"):
-        Conv(12, 8, **OPTIONS, layers_before=layers_before)

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from adapters.equations import linear, numbers, transformer
 
-from stapes.adapters.ctc import CTC, Classes
-from stapes.adapters.transformer import Transformer
+from stapes.adapters.ctc import CTC, TargetClasses
 from stapes.errors import RecipeError
 from stapes.types import Padded
 
 OPTIONS = {"dim": 16, "layers": 2, "heads": 2, "ffn_dim": 24}
 LENGTHS = [40, 23, 1, 7]
+TARGETS = [[2, 0, 3, 3, 1], [0, 2, 1], [1], [3, 1]]
+PLACES = [(0, 0), (1, 2), (2, 3)]  # layers before, and with them the steps before: the first projection is one
 
 
 def built(**options: float) -> CTC:
@@ -34,35 +36,50 @@ def averages(h: np.ndarray, labels: list[int], most: float | None) -> np.ndarray
     return np.stack([h[group].mean(0) for group in groups])
 
 
+@pytest.mark.parametrize(("layers_before", "steps"), PLACES)
 @pytest.mark.parametrize("most", [None, 0.25, 5])
 @torch.no_grad()
-def test_runs_are_averaged(most: float | None):
-    adapter, frames = built(most=most), contract.frames(LENGTHS)
+def test_runs_are_averaged(most: float | None, layers_before: int, steps: int):
+    adapter, frames = built(most=most, layers_before=layers_before), contract.frames(LENGTHS)
     found = adapter(frames)
     for row, embeddings in zip(frames.rows(), found.rows(), strict=True):
-        wanted = averages(row.numpy(), adapter.logits(row).argmax(-1).tolist(), most)
-        base = Transformer.forward(adapter, Padded.from_rows([torch.from_numpy(wanted)]))
-        torch.testing.assert_close(embeddings, base.rows()[0], rtol=1e-4, atol=1e-4)
+        h = transformer(row.numpy(), adapter.steps[:steps])
+        labels = linear(h, adapter.logits).argmax(-1).tolist()
+        z = transformer(averages(h, labels, most), adapter.steps[steps:])
+        np.testing.assert_allclose(embeddings, z, rtol=1e-4, atol=1e-4)
     assert (found.lengths <= adapter.output_lengths(frames.lengths)).all()
     assert found.lengths[0] < LENGTHS[0]
 
 
-def test_the_loss_is_torchs_without_the_end_token():
-    adapter, frames = built(), contract.frames(LENGTHS)
-    targets = [[2, 0, 3, 3, 1], [0, 2, 1], [1], [3, 1]]
-    _, losses = adapter.with_losses(frames, targets)
+@pytest.mark.parametrize(("layers_before", "steps"), PLACES)
+def test_the_loss_is_torchs_without_the_end_token(layers_before: int, steps: int):
+    adapter, frames = built(layers_before=layers_before), contract.frames(LENGTHS)
+    _, losses = adapter.with_losses(frames, TARGETS, ["token_ctc"])
     wanted = 0.0
-    for row, target in zip(frames.rows(), targets, strict=True):
-        log_probs = adapter.logits(row).log_softmax(-1)[:, None]
+    for row, target in zip(frames.rows(), TARGETS, strict=True):
+        h = torch.from_numpy(transformer(numbers(row), adapter.steps[:steps])).float()
+        log_probs = adapter.logits(h).log_softmax(-1)[:, None]
         wanted += F.ctc_loss(log_probs, torch.tensor([target[:-1]]), (len(row),), (len(target) - 1,), 1, reduction="sum")
     torch.testing.assert_close(losses["token_ctc"], wanted)
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(["token_ctc"], [False, True]), (["next_token"], [False])])
+def test_a_loss_that_is_not_wanted_costs_nothing(wanted: list[str], kept: list[bool]):
+    """The vocabulary is met once, for the labels, and of that nothing is kept for a backward pass."""
+    adapter, frames = built(), contract.frames([9])
+    met: list[bool] = []
+    adapter.logits.register_forward_hook(lambda *_: met.append(torch.is_grad_enabled()))
+    embeddings, losses = adapter.with_losses(frames, [[2, 1]], wanted)
+    assert met == kept
+    assert list(losses) == [name for name in wanted if name == "token_ctc"]
+    torch.testing.assert_close(embeddings.values, adapter(frames).values)
 
 
 def test_its_gradient_is_that_over_the_whole_vocabulary():
     targets, lengths = [[2, 0, 3, 3, 1], [5, 1], [1]], [8, 5, 3]
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(3, 8, 40, generator=generator)).requires_grad_()
-    classes = Classes(targets, 1, logits.device)
+    classes = TargetClasses(targets, 1, logits.device)
     found = classes.loss(classes.log_probs(logits), torch.tensor(lengths))
     steps, flat = logits.log_softmax(-1).transpose(0, 1), torch.tensor([token for row in targets for token in row[:-1]])
     wanted = F.ctc_loss(steps, flat, torch.tensor(lengths), torch.tensor([4, 1, 0]), blank=1, reduction="sum")
@@ -72,7 +89,7 @@ def test_its_gradient_is_that_over_the_whole_vocabulary():
 
 def test_what_does_not_fit_counts_as_nothing():
     logits = torch.randn(1, 2, 4, requires_grad=True)
-    classes = Classes([[2, 3, 2, 1]], 1, logits.device)
+    classes = TargetClasses([[2, 3, 2, 1]], 1, logits.device)
     loss = classes.loss(classes.log_probs(logits), torch.tensor([2]))
     loss.backward()
     assert float(loss.detach()) == 0.0
@@ -82,15 +99,16 @@ def test_what_does_not_fit_counts_as_nothing():
 def test_a_batch_that_says_everything():
     """There are no other classes left."""
     logits = torch.randn(1, 9, 4, requires_grad=True)
-    classes = Classes([[0, 3, 2, 1]], 1, logits.device)
+    classes = TargetClasses([[0, 3, 2, 1]], 1, logits.device)
     loss = classes.loss(classes.log_probs(logits), torch.tensor([9]))
     loss.backward()
     assert float(loss.detach()) > 0
     assert logits.grad.isfinite().all()
 
 
-def test_gradients_reach_what_is_before_it():
-    adapter, frames = built(), contract.frames(LENGTHS)
+@pytest.mark.parametrize("layers_before", [0, 1])
+def test_gradients_reach_what_is_before_it(layers_before: int):
+    adapter, frames = built(layers_before=layers_before), contract.frames(LENGTHS)
     values = frames.values.requires_grad_()
     adapter(Padded(values, frames.lengths)).values.square().sum().backward()
     assert values.grad[frames.mask].abs().amax(-1).gt(0).all(), "every frame is part of an average"
@@ -103,11 +121,18 @@ def test_a_limit_that_is_none(most: float):
 
 
 @pytest.mark.parametrize(
-    ("encoder_dim", "vocab_size", "parameters"),
-    [(1280, 32768, 74_470_656), (1024, 32768, 65_885_440), (1280, 128256, 196_790_784), (1024, 128256, 163_760_640)],
-    ids=["Whisper, Mistral", "SeamlessM4T, Mistral", "Whisper, Llama", "SeamlessM4T, Llama"],
+    ("encoder_dim", "vocab_size", "options", "parameters"),
+    [
+        (1280, 32768, {}, 74_470_656),
+        (1024, 32768, {}, 65_885_440),
+        (1280, 128256, {}, 196_790_784),
+        (1024, 128256, {}, 163_760_640),
+        (1280, 32768, {"layers_before": 2}, 32_494_848 + 769 * 32768),
+    ],
+    ids=["Whisper, Mistral", "SeamlessM4T, Mistral", "Whisper, Llama", "SeamlessM4T, Llama", "Whisper, Mistral, labels inside"],
 )
-def test_parameters_are_the_papers(encoder_dim: int, vocab_size: int, parameters: int):
+def test_parameters_are_the_papers(encoder_dim: int, vocab_size: int, options: dict[str, int], parameters: int):
+    """Inside, those of Base and of the labels, from the layers' width."""
     with torch.device("meta"):
-        adapter = CTC(encoder_dim, 4096, vocab_size, 0)
+        adapter = CTC(encoder_dim, 4096, vocab_size, 0, **options)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == parameters

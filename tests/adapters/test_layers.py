@@ -99,7 +99,9 @@ def test_a_layer_that_starts_at_zero_is_the_identity():
 @pytest.mark.parametrize("name", ["conv", "conv1d_mlp", "conv1d_transformer", "cross_attention", "dws_mlp"])
 def test_an_even_kernel_is_an_error(name: str):
     with pytest.raises(RecipeError, match=r"adapter\.kernel: 4, expected an odd number"):
-        ADAPTERS.build({"name": name, "kernel": 4}, encoder_dim=8, llm_dim=8, seconds_per_frame=0.02)
+        ADAPTERS.build(
+            {"name": name, "kernel": 4}, encoder_dim=8, llm_dim=8, seconds_per_frame=0.02, llm_table=torch.zeros(9, 8)
+        )
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(2, 1), (4, 5)])

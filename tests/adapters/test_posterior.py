@@ -57,7 +57,8 @@ def test_an_utterance_of_blanks_is_one_embedding():
 def test_the_loss_is_torchs_with_a_blank_of_its_own():
     adapter, frames = built(), contract.frames(LENGTHS)
     targets = [[2, 0, 3, 3, 1], [0, 2, 1], [1], [3, 1]]
-    _, losses = adapter.with_losses(frames, targets)
+    embeddings, losses = adapter.with_losses(frames, targets, ["token_ctc"])
+    torch.testing.assert_close(embeddings.values, adapter(frames).values)
     wanted = 0.0
     for row, target in zip(frames.rows(), targets, strict=True):
         log_probs = adapter.logits(row).log_softmax(-1)[:, None]

@@ -4,10 +4,14 @@ import contract
 import numpy as np
 import pytest
 import torch
-from adapters.equations import linear, norm, post_norm_layer
+from adapters.equations import transformer
 from torch import nn
 
-from stapes.adapters.transformer import Transformer
+from stapes.adapters.cif import CIF
+from stapes.adapters.conv import Conv
+from stapes.adapters.ctc import CTC
+from stapes.adapters.transformer import Shortened, Transformer
+from stapes.errors import RecipeError
 from stapes.types import Padded
 
 
@@ -16,13 +20,9 @@ from stapes.types import Padded
 def test_equation(frames: int):
     """z = LayerNorm(W2 layer_3(... layer_1(LayerNorm(W1 h + b1))) + b2)."""
     adapter, h = contract.awake(Transformer(12, 8, dim=16, layers=3, heads=2, ffn_dim=24)), torch.randn(1, frames, 12)
-    first, *layers, last = adapter.steps
-    x = norm(linear(h[0].numpy(), first.project[0]), first.project[1])
-    for layer in layers:
-        x = post_norm_layer(x, layer)
-    z = norm(linear(x, last.project[0]), last.project[1])
     found = adapter(Padded(h, torch.tensor([frames])))
-    np.testing.assert_allclose(found.values[0], z, rtol=1e-4, atol=1e-5)
+    assert len(adapter.steps) == 5
+    np.testing.assert_allclose(found.values[0], transformer(h[0].numpy(), adapter.steps), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_equal_widths_need_no_projection():
     adapter = Transformer(16, 16, dim=16, layers=1, heads=2, ffn_dim=24)
     assert isinstance(adapter.steps[0].project, nn.Identity)
     assert isinstance(adapter.steps[-1].project, nn.Identity)
+
+
+@pytest.mark.parametrize("layers_before", [-1, 4])
+@pytest.mark.parametrize(("kind", "derived"), [(Conv, {}), (CIF, {}), (CTC, {"vocab_size": 4, "blank_id": 1})])
+def test_no_more_layers_before_than_there_are(kind: type[Shortened], derived: dict[str, int], layers_before: int):
+    options = {"dim": 16, "layers": 3, "heads": 2, "ffn_dim": 24}
+    with pytest.raises(RecipeError, match=rf"adapter\.layers_before: {layers_before} of 3 layers"):
+        kind(12, 8, **derived, **options, layers_before=layers_before)

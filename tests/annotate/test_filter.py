@@ -44,17 +44,24 @@ def test_what_is_not_there_is_rejected(phrase):
     [
         ("PLANET", "london", "unknown tag"),
         ("", "london", "unknown tag"),
-        ("GPE", "", "no letter or digit"),
-        ("GPE", " , ", "no letter or digit"),
+        ("GPE", " - ", "no letter or digit"),
         ("GPE", "the", "stop words only"),
         ("GPE", "on", "stop words only"),
     ],
 )
 def test_what_means_nothing_is_rejected_by_the_second_filter(tag, phrase, reason):
-    found = found_in(TEXT, Claim(tag, phrase), Claim("DATE", "monday"))
+    found = found_in(f"{TEXT} - so he", Claim(tag, phrase), Claim("DATE", "monday"))
     assert [(each.stage, each.reason) for each in found.rejected] == [(2, reason)]
     assert [entity.phrase for entity in found.entities] == ["monday"]
     assert [len(stage) for stage in found.stages] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("tag", "phrase"), [("PLANET", "paris"), ("", "paris"), ("GPE", "under"), ("GPE", ""), ("GPE", " ? ")])
+def test_what_is_absent_is_the_first_filters_though_it_means_nothing(tag, phrase):
+    found = found_in(TEXT, Claim(tag, phrase), Claim("DATE", "monday"))
+    assert meaningless(Claim(tag, phrase)) is not None
+    assert [(each.stage, each.reason) for each in found.rejected] == [(1, "not in the transcript")]
+    assert found.stages == ([(tag, phrase), ("DATE", "monday")], [("DATE", "monday")], [("DATE", "monday")])
 
 
 @pytest.mark.parametrize(("tag", "known"), [("gpe", "GPE"), ("Work of Art", "WORK_OF_ART"), (" PLACE ", "PLACE")])

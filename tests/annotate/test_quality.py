@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from stapes.annotate.backends.base import Answer
 from stapes.annotate.label import Plan, apply
 from stapes.annotate.quality import Rates, compare, count, total
-from stapes.annotate.reading import Reading
+from stapes.annotate.reading import Reading, Reads
 from stapes.errors import DataError
+from stapes.types import Entity, Utterance
 
 
 def labels(*pairs: tuple[str, str]) -> Answer:
@@ -48,9 +49,53 @@ def test_rates_of_every_stage_and_tag_set(compared):
         ("after filter 1", "raw"): Rates(2, 4, 4),
         ("after filter 2", "raw"): Rates(2, 3, 4),
     }
-    assert compared.per_tag["combined"]["PLACE"] == Rates(1, 1, 2)
-    assert compared.per_tag["raw"]["LOC"] == Rates(0, 1, 0)
-    assert "EVENT" not in compared.per_tag["combined"]
+    assert compared.per_tag.keys() == compared.rates.keys()
+    assert all(total(compared.per_tag[stage]) == rates for stage, rates in compared.rates.items())
+    dates = [compared.per_tag[stage, "raw"]["DATE"] for stage in ("before", "after filter 1", "after filter 2")]
+    assert dates == [Rates(0, 2, 2), Rates(0, 1, 2), Rates(0, 1, 2)]
+    planets = [stage for stage, tag_set in compared.per_tag if "PLANET" in compared.per_tag[stage, tag_set]]
+    assert planets == ["before", "after filter 1"] * 2
+    assert compared.per_tag["after filter 2", "combined"]["PLACE"] == Rates(1, 1, 2)
+    assert compared.per_tag["after filter 2", "raw"]["LOC"] == Rates(0, 1, 0)
+    assert "EVENT" not in compared.per_tag["after filter 2", "combined"]
+
+
+def lost(answer: Answer, human: Utterance, reads: Reads = "text") -> list[tuple[str, str, bool | None]]:
+    plan = Plan("ner", Reading.learn(reads, [human]))
+    found = compare(apply([human], plan, {human.id: answer}), [human], "ner").rejected
+    return [(each["reason"], each["phrase"], each["lost"]) for each in found]
+
+
+def test_a_rejected_label_is_lost_if_people_have_it(said):
+    human = said("there he met under secretary obama in the end", ("LAW", "under"), ("PERSON", "obama"))
+    answer = labels(("law", "Under"), ("GPE", "the"), ("PERSON", "obama"), ("PERSON", "obama"), ("PERSON", "paris"))
+    assert lost(answer, human) == [
+        ("stop words only", "Under", True),
+        ("stop words only", "the", False),
+        ("claimed more often than it occurs", "obama", False),  # people have one, and one is kept
+        ("not in the transcript", "paris", False),
+    ]
+
+
+def test_a_label_is_lost_as_often_as_people_have_it(said):
+    human = said("there", ("GPE", "there"))
+    assert lost(labels(*[("GPE", "there")] * 2), human) == [
+        ("stop words only", "there", True),
+        ("claimed more often than it occurs", "there", False),
+    ]
+
+
+def test_what_was_read_in_the_raw_text_is_sought_among_peoples_raw_entities(said):
+    raw = (Entity("GPE", 4, 6, "EU"),)
+    human = said("we met", raw_text="We, EU, met.", raw_entities=raw)
+    assert lost(labels(("GPE", "EU")), human, "raw") == [("cannot be mapped to the text", "EU", True)]
+
+
+def test_what_people_did_not_label_is_neither_lost_nor_not(said):
+    rows = [said("he met", name="a"), said("he met", name="b")]
+    answers = {"a": labels(("GPE", "he")), "b": labels(("GPE", "he"))}
+    found = compare(apply(rows, Plan("ner", Reading("text")), answers), rows[:1], "ner")
+    assert [(each["id"], each["stage"], each["lost"]) for each in found.rejected] == [("a", 2, False), ("b", 2, None)]
 
 
 def test_errors_say_what_was_wrong_and_where(compared):

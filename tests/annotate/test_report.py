@@ -38,11 +38,31 @@ def test_what_costs_nothing_says_nothing_of_it():
 def test_a_report_on_quality_is_markdown_with_every_number():
     rates = {("before", "raw"): Rates(3, 1, 2), ("after filter 2", "raw"): Rates(3, 0, 2)}
     error = {"id": "a", "kind": "other tag", "text": "x", "human": {"tag": "GPE", "phrase": "a|b"}, "annotator": None}
-    quality = Quality("ner", 7, 1, rates, {"raw": {"GPE": Rates(3, 0, 2)}}, {}, [error, error])
+    per_tag = {
+        ("before", "raw"): {"GPE": Rates(3, 0, 2), "A|B\nC": Rates(0, 1, 0)},
+        ("after filter 2", "raw"): {"GPE": Rates(3, 0, 2)},
+    }
+    reasons = [(1, "absent", False), (1, "absent", True), (2, "unknown tag", False), (2, "unknown tag", None)]
+    rejected = [{"id": "a", "stage": stage, "reason": reason, "lost": lost} for stage, reason, lost in reasons]
+    quality = Quality("ner", 7, 1, rates, per_tag, {}, rejected, [error, error])
     text = report.markdown(quality, "A title")
     assert text.startswith("# A title\n\n7 utterances; 1 more that people labelled have no answer. Percent.\n")
     assert (
         "| before | raw | 75.0 | 60.0 | 66.7 | 3 | 1 | 2 |\n| after filter 2 | raw | 100.0 | 60.0 | 75.0 | 3 | 0 | 2 |" in text
     )
-    assert "| GPE | 100.0 | 60.0 | 75.0 | 3 | 0 | 2 |" in text
+    assert "## By tag, raw\n" in text
+    assert (
+        "| A\\|B C | before | 0.0 | 0.0 | 0.0 | 0 | 1 | 0 |\n"
+        "| GPE | before | 100.0 | 60.0 | 75.0 | 3 | 0 | 2 |\n"
+        "| GPE | after filter 2 | 100.0 | 60.0 | 75.0 | 3 | 0 | 2 |\n" in text
+    )
+    assert "| 1 | absent | 2 | 1 |\n| 2 | unknown tag | 1 | 0 |" in text
+    facts = report.scores(quality)
+    assert facts["per_tag"]["raw, after filter 2"] == {"GPE": facts["rates"]["raw, after filter 2"]}
+    assert facts["rates"]["raw, after filter 2"] == {
+        **{"precision": 100.0, "recall": 60.0, "f1": 75.0},
+        **{"hits": 3, "invented": 0, "missed": 2},
+    }
+    assert facts["per_tag"]["raw, before"]["A|B\nC"]["invented"] == 1
+    assert facts["rejected"] == {"1: absent": {"rejected": 2, "lost": 1}, "2: unknown tag": {"rejected": 1, "lost": 0}}
     assert "| other tag | GPE a\\|b |  | 2 |" in text

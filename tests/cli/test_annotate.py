@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import chat_server
@@ -15,6 +18,7 @@ import pytest
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.types import Entity, Utterance
 
+PAGE = Path(__file__).parents[2] / "docs/annotate.md"
 TEXTS = [f"{words} {n}" for n in range(16) for words in ("he left london", "on monday", "nothing else")]
 
 
@@ -55,6 +59,11 @@ def test_a_manifest_is_labelled_measured_and_paid_for(stapes, manifest, chat, tm
     assert rates["raw, before"]["precision"] == pytest.approx(100 * 16 / (16 + 17))
     assert rates["raw, after filter 2"]["precision"] == pytest.approx(100 * 16 / (16 + 15))
     assert rates["combined, before"]["recall"] == 100.0
+    per_tag = facts["quality"]["per_tag"]
+    assert (per_tag["raw, before"]["PLANET"]["invented"], "PLANET" in per_tag["raw, after filter 2"]) == (1, False)
+    assert [per_tag[f"raw, {stage}"]["GPE"]["precision"] for stage in ("before", "after filter 1")] == [1600 / 17, 100.0]
+    rejected = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").read_text().splitlines()]
+    assert [(each["phrase"], each["lost"]) for each in rejected] == [("paris", False), ("monday", False)]
     rows = read_manifest(tmp_path / "out.jsonl", check_audio=False)
     assert [row.id for row in rows] == [f"u{n}" for n in range(48)]
     assert [entity.phrase for entity in rows[4].entities or ()] == ["monday"]
@@ -156,6 +165,49 @@ def test_a_journal_of_another_model_is_refused(stapes, manifest, chat, tmp_path,
 def test_what_cannot_be_done_is_one_line(stapes, manifest, tmp_path, one_line, options, message):
     assert message in one_line(stapes("annotate", manifest, tmp_path / "out.jsonl", *options))
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *((["--spacy", option, "3"], f"{option}: has no effect without --model") for option in ("--concurrency", "--timeout")),
+        (["--local", "path:/nowhere", "--retries", "6"], "--retries: has no effect without --model"),
+        (["--local", "path:/nowhere", "--price-in", "1", "--price-out", "2"], "--price-in: has no effect without --model"),
+        (["--model", "a", "--device", "cpu"], "--device: has no effect without --local"),
+        (["--spacy", "--dtype", "auto"], "--dtype: has no effect without --local"),
+        *((["--model", "a", option, "1"], f"{option}: has no effect without --examples") for option in ("--pool", "--shots")),
+        (["--model", "a", "--seed", "0"], "--seed: has no effect without --examples"),
+        (["--model", "a", "--examples", "e.jsonl", "--shots", "0", "--pool", "9"], "--pool: has no effect with --shots 0"),
+        (["--model", "a", "--case-from", "c.jsonl"], "--case-from: has no effect with --reads text"),
+        (["--spacy", "--reads", "text", "--case-from", "c.jsonl"], "--case-from: has no effect with --reads text"),
+    ],
+)
+def test_an_option_without_effect_is_one_line_even_with_its_default(stapes, manifest, tmp_path, one_line, options, message):
+    line = one_line(stapes("annotate", manifest, tmp_path / "out.jsonl", *options))
+    assert line == f"{message}; leave it out"
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_pages_pilot_check_and_full_run_fit_together(stapes, manifest, chat, tmp_path, monkeypatch):
+    """As they stand in the documentation, but for the server: the full run goes on from the pilot, the check is of both."""
+    (section,) = re.findall(r"\*\*OpenAI\.\*\*.*?```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    pilot, check, full = (shlex.split(line)[1:] for line in section.splitlines())
+    assert [words for words in pilot if words not in full] == ["--limit", "100"]
+    for words in (pilot, check):
+        assert words[3:7] == full[3:7] and "--price-in" in words
+    rows = read_manifest(manifest, check_audio=False)
+    for path, repeats in ((pilot[1], 3), (check[1], 1), ("data/slue/train.jsonl", 1)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        copies = [replace(row, id=f"{row.id}-{n}") for n in range(repeats) for row in rows]
+        write_manifest(tmp_path / path, copies)
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    for words in (pilot, check, full):
+        result = stapes(*words, "--base-url", chat.address, "--quiet")
+        assert result.exit_code == 0, result.output
+        asked.append(len(chat.asked))
+    assert asked == [100, 148, 192]
+    assert "By tag" in Path(check[2]).with_suffix(".quality.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def test_json_has_everything(stapes: Run, examples: Path, tmp_path: Path):
     assert result.stderr == ""
     facts = json.loads(result.stdout)
     assert facts["recipe"] == recipes.load(path, ["train.seed=3"]).model_dump(mode="json")
-    assert facts["missing"] == {}
+    assert (facts["missing"], facts["missing_data"]) == ({}, [])
+    assert facts["embeddings_per_second"] == {"read": 10.0, "source": "exact"}
     assert facts["lora"] == {"llm": ["q_proj", "k_proj", "v_proj", "o_proj"]}
     assert facts["parameters"]["adapter"] == 5 * 16 * 8 + 8 + 8 * 32 + 32
     first, second = facts["stages"]
@@ -55,6 +56,26 @@ def test_tables_for_people(stapes: Run, examples: Path, tmp_path: Path):
     assert "trained in first" in shown
     assert "memory in second: about " in shown
     assert str(examples) in shown
+
+
+def test_what_is_expected_to_be_read_is_said(stapes: Run, tmp_path: Path):
+    adapter = {"name": "ctc", "dim": 16, "heads": 2, "ffn_dim": 16}
+    shown = stapes("check", write(tmp_path / "r.yaml", adapter=adapter)).stdout
+    expected = "the LLM reads 4 embeddings a second (ours, the tokens of ordinary speech; "
+    assert expected + "the number depends on what is heard, 50 at most)" in shown
+    head = json.loads(
+        stapes("check", tmp_path / "r.yaml", "--json", "--set", "adapter={name: linear}", "--set", "ctc={merges: 6}").stdout
+    )
+    assert head["embeddings_per_second"] == {"read": 6.0, "source": "ours, what the CTC head leaves of ordinary speech"}
+
+
+def test_a_manifest_that_is_not_there_is_named_and_the_others_are_counted(stapes: Run, examples: Path, tmp_path: Path):
+    stages = [{"name": "first", "mixture": "later.jsonl"}, {"name": "second"}]
+    path = write(tmp_path / "r.yaml", data={"train": [str(examples), "nope.jsonl"], "dev": "nope.jsonl"}, stages=stages)
+    facts = json.loads(stapes("check", path, "--json").stdout)
+    assert [(row["use"], row["path"]) for row in facts["data"]] == [("train", str(examples))]
+    assert facts["missing_data"] == ["later.jsonl", "nope.jsonl"]
+    assert "not there and not counted: later.jsonl, nope.jsonl" in stapes("check", path).stdout
 
 
 def test_a_base_that_is_trained(stapes: Run, tmp_path: Path):
@@ -120,7 +141,7 @@ def test_the_device_decides_on_precision_and_attention(stapes: Run, tmp_path: Pa
         ({"adapter": {"name": "stack_mpl"}}, "adapter.name: unknown adapter 'stack_mpl'; did you mean 'stack_mlp'?"),
         ({"train": {"steps": "many"}}, "train.steps: 'many'"),
         ({"lora": {"targets": ["query"]}}, "lora.targets: no linear layer is called 'query'"),
-        ({"data": {"train": "nope.jsonl"}}, "nope.jsonl: no such file"),
+        ({"data": {"train": "."}}, ".: a folder"),
         (
             {"stages": [{"name": "a", "precision": "bf16"}, {"name": "b"}]},
             "stages: precisions bf16, fp32, expected one for all",

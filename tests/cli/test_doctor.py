@@ -65,5 +65,14 @@ def test_what_cannot_be_examined_is_one_line(
     assert message in one_line(stapes("doctor", *arguments))
 
 
+def test_an_encoder_that_only_auto_takes(stapes: Run, tiny_encoder: Callable[[str], Path]):
+    result = stapes("doctor", f"path:{tiny_encoder('w2v-bert')}", "toy", "{name: stack_mlp, hidden_dim: 16}", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["recipe"]["encoder"]["name"] == "auto"
+    (padding,) = (row for row in facts["findings"] if row["check"] == "encoder's padding")
+    assert (padding["verdict"], "is given one length at a time" in padding["found"]) == ("ok", True)
+
+
 def test_an_encoder_of_a_kind_that_is_not_taken(stapes: Run, one_line: Callable[[Result], str], narrow: Path):
-    assert f"path:{narrow} is a model of type 'llama', expected one of " in one_line(stapes("doctor", f"path:{narrow}", "toy"))
+    assert f"{narrow}: no speech encoder that `auto` can use (" in one_line(stapes("doctor", f"path:{narrow}", "toy"))

@@ -33,7 +33,7 @@ def test_json_is_one_object_and_nothing_else(stapes: Run, run: Path, data: Path)
     scores = json.loads(result.stdout)
     assert scores == package.load(run, device="cpu").evaluate(data, limit=3).scores
     assert scores["utterances"] == 3
-    assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signature"} <= set(scores)
+    assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signatures", "provenance"} <= set(scores)
     folder = run / f"evaluation-{data.parent.name}-dev-asr-limit3"
     assert json.loads((folder / "scores.json").read_text()) == scores
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 3
@@ -87,7 +87,7 @@ def test_every_task_corpus_and_style_has_a_folder_of_its_own(stapes: Run, task_r
         assert result.exit_code == 0, result.stderr
         scores = json.loads((run / f"evaluation-{name}/scores.json").read_text())
         assert scores == json.loads(result.stdout)
-        assert f"|task:{name.rpartition('dev-')[2]}|" in scores["signature"]
+        assert f"|task:{name.rpartition('dev-')[2]}|" in scores["provenance"]
     assert len(list(run.glob("evaluation-*"))) == len(asked)
     measures = {name: set(json.loads((run / f"evaluation-{name}/scores.json").read_text())["intervals"]) for name in asked}
     assert {"ner_f1", "ner_label_f1", "wer"} <= measures["slue-voxpopuli-dev-ner"]
@@ -171,4 +171,5 @@ def test_options_that_are_wrong(stapes: Run, one_line: Callable[[Result], str], 
     )
     assert "task: unknown task 'ast'" in one_line(stapes("evaluate", run, "--data", data, "--task", "ast"))
     (tmp_path / "file").write_text("")
+    assert "comet: the task 'asr', expected a translation" in one_line(stapes("evaluate", run, "--data", data, "--comet", "m"))
     assert "choose another --output" in one_line(stapes("evaluate", run, "--data", data, "-o", tmp_path / "file/below"))

@@ -98,6 +98,26 @@ class TakesAnything(ToyEncoder):
         pass
 
 
+class ReadsPaddedFrames(ToyEncoder):
+    """Takes the mean of a row away, padding included, and says so."""
+
+    padding_is_safe = False
+
+    def encode(self, audio: Audio) -> Padded:
+        found = super().encode(audio)
+        return Padded(found.values - found.values.mean(1, keepdim=True), found.lengths).zero_padding()
+
+
+class MixesTheBatch(ToyEncoder):
+    """Takes the loudest of a batch away, though its utterances are of one length."""
+
+    padding_is_safe = False
+
+    def encode(self, audio: Audio) -> Padded:
+        found = super().encode(audio)
+        return Padded(found.values - found.values.max(), found.lengths).zero_padding()
+
+
 class Nameless(ToyEncoder):
     def __init__(self) -> None:
         super().__init__()
@@ -127,9 +147,13 @@ def test_values_in_the_padding():
 
 
 def test_an_encoder_that_says_that_padding_is_not_safe():
-    honest = PeaksOverTheBatch()
-    honest.padding_is_safe = False
-    assert "is given equal lengths only" in only(encoders.padding(pair(encoder=honest))).found
+    split = only(encoders.padding(pair(encoder=ReadsPaddedFrames())))
+    assert split.verdict == "ok"
+    assert "it says that padding is not safe, and is given one length at a time; alone and in a batch" in split.found
+    boasting = ReadsPaddedFrames()
+    boasting.padding_is_safe = True
+    assert only(encoders.padding(pair(encoder=boasting))).verdict == "wrong"
+    assert only(encoders.padding(pair(encoder=MixesTheBatch()))).verdict == "wrong", "those of one length still share a batch"
 
 
 # -- broken adapters ---------------------------------------------------------------------------------------------------
@@ -232,6 +256,18 @@ def test_a_context_that_is_too_short():
     finding = only(llms.sizes(pair(llm=capped_llm(max_position_embeddings=64))))
     assert finding.verdict == "wrong"
     assert finding.found.endswith("30 s of speech, prompt and answer are 580 positions, it has 64")
+
+
+def test_a_context_that_is_too_short_only_for_what_content_may_give_at_most():
+    toys = describe({"name": "toy"}, {"name": "toy"}, {"name": "ctc", "dim": 16, "heads": 2, "ffn_dim": 16})
+    admitted = admit(toys)
+    for room, verdict in ((2000, "ok"), (1000, "warning"), (200, "wrong")):
+        admitted.model.llm.model.config.max_position_embeddings = room
+        finding = only(llms.sizes(admitted))
+        assert finding.verdict == verdict
+    assert "30 s of speech, prompt and answer are 400 positions, it has 200" in finding.found
+    admitted.model.llm.model.config.max_position_embeddings = 1000
+    assert "are about 400 positions with a trained adapter, and 1780 at most; it has 1000" in only(llms.sizes(admitted)).found
 
 
 def test_an_answer_that_ends_otherwise_than_in_the_template():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from mutants import DeafAtTheEnd, LeavesPadding, PeaksOverTheBatch
+from mutants import DeafAtTheEnd, LeavesPadding, PeaksOverTheBatch, TrustsPadding
+from torch import nn
 
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS, Encoder
@@ -32,6 +33,8 @@ CONFIGS = {
     "auto wav2vec2": {"name": "auto", "weights": "wav2vec2-base", "layer": "weighted"},
 }
 IN_PAIRS = ("toy", "whisper", "ssl wav2vec2-base", "ssl wavlm-large", "seamless", "moonshine", "auto w2v-bert")
+# These rely on the zeros that ``Audio`` promises behind each waveform; the others take anything there.
+RELY_ON_ZEROS = ("toy", "whisper", "whisper 30s", "whisper weighted", "ssl wavlm-base", "moonshine", "moonshine -2")
 
 
 def test_every_member_is_tested():
@@ -58,6 +61,12 @@ def test_encoder(build: Callable[[str], Encoder], name: str, check: Callable[[En
     check(build(name))
 
 
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - set(RELY_ON_ZEROS)))
+@torch.no_grad()
+def test_garbage_behind_a_waveform(build: Callable[[str], Encoder], name: str):
+    contract.waveform_padding_is_inert(build(name), garbage=(torch.nan, torch.inf, 0.7))
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_longer_than_the_window_is_refused(build: Callable[[str], Encoder], name: str):
     encoder = build(name)
@@ -80,8 +89,9 @@ def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
 def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, adapter: str):
     torch.manual_seed(0)
     encoder = build(name)
-    config = {"name": adapter} | contract.VARIANTS.get(adapter, [{}])[0]
-    contract.pair_is_invariant(encoder, contract.awake(contract.build_adapter(config, encoder.dim, encoder.seconds_per_frame)))
+    configs = [{"name": adapter} | options for options in contract.VARIANTS.get(adapter, [{}])]
+    adapters = [contract.build_adapter(config, encoder.dim, encoder.seconds_per_frame) for config in configs]
+    contract.pair_is_invariant(encoder, *(contract.awake(each) for each in adapters))
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------
@@ -115,6 +125,36 @@ class NamesTheWrongRate(ToyEncoder):
     seconds_per_frame = 0.04
 
 
+class ReadsOn(ToyEncoder):
+    """Adds the loudness of all that it was given, zeros behind the longest waveform included."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values + audio.samples.abs().mean(1)[:, None, None], found.lengths).zero_padding()
+
+
+class CountsInBfloat16(ToyEncoder):
+    """Adds positions that are counted in autocast's precision: beyond 256, neighbours share one."""
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        steps = torch.arange(found.values.shape[1]).to(dtype).float()
+        return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
+
+
+class CutsTheGradient(ToyEncoder):
+    """Has a gain that no gradient reaches."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.gain = nn.Parameter(torch.ones(dim))
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        return Padded(found.values * self.gain.detach(), found.lengths)
+
+
 MUTANTS = [
     (PeaksOverTheBatch, contract.encoded_alike_in_a_batch),
     (NamesTheWrongRate, contract.frame_counts_are_exact),
@@ -122,6 +162,9 @@ MUTANTS = [
     (DropsTheTail, contract.all_sound_is_heard),
     (DeafAtTheEnd, contract.all_sound_is_heard),
     (LeavesPadding, contract.encoder_padding_is_zero),
+    (ReadsOn, contract.waveform_padding_is_inert),
+    (CountsInBfloat16, contract.encoder_in_half_precision_is_close),
+    (CutsTheGradient, contract.encoder_parameters_learn),
 ]
 
 
@@ -129,6 +172,17 @@ MUTANTS = [
 def test_mutant_is_caught(mutant: type[Encoder], check: Callable[[Encoder], None]):
     with pytest.raises(AssertionError):
         check(mutant(dim=12))
+
+
+@torch.no_grad()
+def test_a_broken_pair_is_caught():
+    """Either of the two would do beside a sound one: padding that is not zero, and an adapter that takes it for granted."""
+    torch.manual_seed(0)
+    leaves, trusts = LeavesPadding(dim=12), contract.awake(TrustsPadding(12, contract.LLM_DIM, stride=3, hidden_dim=24))
+    contract.pair_is_invariant(ToyEncoder(dim=12), trusts)
+    contract.pair_is_invariant(leaves, contract.awake(contract.build_adapter({"name": "stack_mlp", "hidden_dim": 24})))
+    with pytest.raises(AssertionError):
+        contract.pair_is_invariant(leaves, trusts)
 
 
 def test_every_check_has_caught_a_mutant():

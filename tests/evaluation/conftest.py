@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from stapes.decoding.longform import Transcript
-from stapes.evaluation.evaluate import Evaluation, _predictions, _scores
+from stapes.evaluation.evaluate import Evaluation, _predictions
+from stapes.evaluation.scoring import corpus_scores, described
 from stapes.tasks import TASKS
 from stapes.types import Entity, Utterance
 
@@ -29,11 +30,11 @@ def made(tmp_path: Path) -> Callable[..., Evaluation]:
             for number, found in enumerate(results)
         ]
         references = [asked.reference(each) for each in utterances]
-        scores = _scores(utterances, references, heard, asked, asked.normaliser, ctc_normaliser=None)
-        scores |= {
+        found = corpus_scores(utterances, references, heard, asked, asked.normaliser, ctc_normaliser=None)
+        scores = described(found, utterances) | {
             "utterances": len(rows),
             "capped": len(extra.get("capped", ())),
-            "signature": f"task:{asked.key}|n:{len(rows)}",
+            "provenance": f"task:{asked.key}",
         }
         predictions = _predictions(utterances, references, heard, asked, extra.get("unreadable", {}), asked.normaliser)
         return Evaluation(scores, predictions, asked.normaliser, utterances)

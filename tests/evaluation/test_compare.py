@@ -11,13 +11,15 @@ from rich.console import Console
 
 from stapes.errors import DataError
 from stapes.evaluation.compare import compare, table
+from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.measures import MEASURES
 from stapes.evaluation.predictions import Predictions, read_predictions
 from stapes.metrics.classification import sentiment_f1
 from stapes.metrics.entities import entity_f1, label_f1
+from stapes.metrics.signature import with_facts
 from stapes.metrics.significance import mapsswe
 from stapes.metrics.translation import bleu, chrf
-from stapes.metrics.wer import cer, wer
+from stapes.metrics.wer import cer, sentence_mean_wer, wer
 
 LABELS = ("Negative", "Neutral", "Positive")
 
@@ -61,6 +63,7 @@ def test_every_score_is_that_of_its_metric(runs: list[Predictions]):
 
     metrics = {
         "wer": (wer, "reference", "hypothesis"),
+        "wer_sentence_mean": (sentence_mean_wer, "reference", "hypothesis"),
         "cer": (cer, "reference", "hypothesis"),
         "ner_f1": (entity_f1, "reference_entities", "entities"),
         "ner_label_f1": (label_f1, "reference_entities", "entities"),
@@ -73,8 +76,8 @@ def test_every_score_is_that_of_its_metric(runs: list[Predictions]):
         two = found.differences[name]
         assert (two.first, two.second) == pytest.approx([score.value for score in scores]), name
         assert two.interval[0] <= two.difference <= two.interval[1], name
-        assert found.signatures[name] == scores[0].signature
-        better = two.difference < 0 if name in ("wer", "cer") else two.difference > 0
+        assert set(scores[0].signature.split("|")) == set(found.signatures[name].split("|"))
+        better = two.difference < 0 if name in ("wer", "wer_sentence_mean", "cer") else two.difference > 0
         assert better and two.p < 0.5, name
     assert found.differences["wer"].p == 0.01
     assert found.matched_pairs == mapsswe(side("reference", 0), side("hypothesis", 0), side("hypothesis", 1))
@@ -94,7 +97,7 @@ def test_only_what_both_have_is_compared(evaluated: Callable[..., Path]):
     second = read_predictions(
         evaluated("b", [{key: value for key, value in line.items() if key not in without} for line in corpus(0.1)])
     )
-    assert list(compare(first, second, resamples=9).differences) == ["wer", "cer", "sentiment_f1"]
+    assert list(compare(first, second, resamples=9).differences) == ["wer", "wer_sentence_mean", "cer", "sentiment_f1"]
 
 
 def test_utterances_without_a_label_are_not_scored_by_it(evaluated: Callable[..., Path]):
@@ -108,7 +111,9 @@ def test_utterances_without_a_label_are_not_scored_by_it(evaluated: Callable[...
     found = compare(*runs, resamples=9)
     assert (found.differences["sentiment_f1"].utterances, found.differences["wer"].utterances) == (30, 40)
     silent = [[line | {"reference": "", "hypothesis": "a"} for line in corpus(loss)] for loss in (0.3, 0.1)]
-    found = compare(*(read_predictions(evaluated(f"silent-{n}", lines)) for n, lines in enumerate(silent)), resamples=9)
+    without = dict.fromkeys(("wer", "wer_sentence_mean", "cer"))
+    folders = [evaluated(f"silent-{number}", lines, **without) for number, lines in enumerate(silent)]
+    found = compare(*map(read_predictions, folders), resamples=9)
     assert "wer" not in found.differences and "ner_f1" in found.differences
     assert found.matched_pairs is None
     assert "mapsswe" not in found.as_json()
@@ -151,8 +156,75 @@ def test_runs_that_are_not_of_the_same_data_are_named(runs: list[Predictions], e
     lines[5]["reference_sentiment"] = None
     with pytest.raises(DataError, match="sentiment macro F1: 1 ids only in the first run"):
         compare(runs[0], read_predictions(evaluated("unlabelled", lines)))
-    with pytest.raises(DataError, match="normalisers 'slue' and 'none', expected one for both; evaluate one of them again"):
-        compare(runs[0], read_predictions(evaluated("raw", corpus(0.1), "none")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"normaliser": "none"},
+            "WER with norm:slue.v1 and norm:none.v1, expected the same for both; evaluate one of them again",
+        ),
+        ({"ner_f1": "ner_f1|tags:raw|norm:slue.v1"}, "NER F1 with tags:combined and tags:raw"),
+        ({"bleu": "bleu|tok:zh"}, "BLEU with tok:13a and tok:zh"),
+        ({"sentiment_f1": "sentiment_f1|synthetic:yes"}, r"sentiment macro F1 with synthetic:\(none\) and synthetic:yes"),
+    ],
+)
+def test_runs_that_were_not_measured_in_one_way(
+    runs: list[Predictions], evaluated: Callable[..., Path], changes: dict[str, str], message: str
+):
+    with pytest.raises(DataError, match=message):
+        compare(runs[0], read_predictions(evaluated("other", corpus(0.1), **changes)))
+
+
+def test_each_score_is_measured_as_its_evaluation_did(evaluated: Callable[..., Path]):
+    """Raw tags stay raw, Chinese is cut into characters, and phrases are not said to be normalised as words are."""
+    lines = [
+        {"id": "a", "reference": "The EU", "hypothesis": "the eu"}
+        | {"reference_entities": [["GPE", "eu"]], "entities": [["LOC", "eu"]]}
+        | {"reference_translation": "我今天回家。", "translation": "我今天不回家。"}
+    ]
+    changes = {
+        "ner_f1": "ner_f1|avg:micro|tags:raw|norm:slue.v1|n:1|data:abc",
+        "ner_label_f1": None,
+        "bleu": "bleu|tok:zh|to:zh",
+    }
+    folder = evaluated("a", lines, "none", **changes)
+    found = compare(read_predictions(folder), read_predictions(folder), resamples=9)
+    assert found.differences["wer"].first == 100.0
+    assert found.signatures["ner_f1"] == changes["ner_f1"]
+    score = bleu(["我今天回家。"], ["我今天不回家。"], tokenize="zh", resamples=0)
+    assert found.differences["bleu"].first == pytest.approx(score.value)
+    assert found.signatures["bleu"] == with_facts(score, to="zh").signature
+
+
+def test_what_an_evaluation_says_is_what_a_comparison_says(made: Callable[..., Evaluation], tmp_path: Path):
+    """Values and signatures are those of ``scores.json``, of every task; and nothing is compared that it does not score."""
+    rows = [
+        {"text": text, "entities": [("GPE", "ghent")], "sentiment": "Neutral", "translations": {"zh": "我今天回家。"}}
+        for text in ("in ghent", "to ghent now")
+    ]
+    listed = '[{"tag": "GPE", "text": "ghent"}]'
+    for number, (task, answer) in enumerate(
+        (
+            ({"name": "asr"}, "in ghent"),
+            ({"name": "ner", "tags": "raw"}, "in [GPE ghent]"),
+            ({"name": "ner", "style": "written"}, "in [PLACE gent]"),
+            ({"name": "ner", "markup": "json", "tags": "raw"}, listed),
+            ({"name": "sentiment"}, "Neutral"),
+            ({"name": "asr+sentiment"}, "in ghent\nNeutral"),
+            ({"name": "translation", "to": "zh"}, "我今天不回家。"),
+        )
+    ):
+        evaluation = made(task, rows, [answer, answer])
+        evaluation.save(tmp_path / f"{number}")
+        read = read_predictions(tmp_path / f"{number}")
+        found = compare(read, read, resamples=9)
+        assert found.differences.keys() == evaluation.scores["signatures"].keys() - {"wer_whisper_en"}, task
+        for name, two in found.differences.items():
+            assert two.first == pytest.approx(evaluation.scores[name], abs=1e-3), (task, name)
+            assert set(found.signatures[name].split("|")) == set(evaluation.scores["signatures"][name].split("|"))
+        assert (found.matched_pairs is None) == ("wer" not in evaluation.scores), task
 
 
 def test_nothing_to_compare(evaluated: Callable[..., Path]):

@@ -1,5 +1,7 @@
 """An evaluation: every utterance, in order, scored as jiwer scores it, with its intervals and its signature."""
 
+import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +13,18 @@ import pytest
 import stapes
 from stapes.api import Stapes
 from stapes.data.manifest import data_digest, read_manifest
-from stapes.errors import AudioError, DataError, RecipeError
+from stapes.errors import AudioError, DataError, MissingDependency, RecipeError
 from stapes.evaluation.evaluate import evaluate
-from stapes.metrics.wer import cer, wer
+from stapes.metrics.signature import facts
+from stapes.metrics.translation import COMET_MODEL
+from stapes.metrics.wer import cer, sentence_mean_wer, wer
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
+from stapes.tasks import TASKS
 from stapes.types import Utterance
 
-RATES = {"wer", "cer", "wer_whisper_en", "ctc_wer"}
+RATES = {"wer", "wer_sentence_mean", "cer", "wer_whisper_en", "ctc_wer"}
+MEASURED = {"intervals", "parts", "signatures", "provenance"}
 COUNTS = {"substitutions", "deletions", "insertions", "reference_words", "utterances", "capped"}
 
 
@@ -36,7 +42,7 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     # A model that gets everything right would tell little: what was said in the first one is said to be something else.
     rows = [replace(rows[0], text=f"{rows[0].text} x"), *rows[1:]]
     found = model.evaluate(rows)
-    assert set(found.scores) == RATES | COUNTS | {"intervals", "parts", "signature"}
+    assert set(found.scores) == RATES | COUNTS | MEASURED
     references = [row.text for row in rows]
     hypotheses = [prediction.hypothesis for prediction in found.predictions]
     assert [(each.id, each.reference, each.duration) for each in found.predictions] == [
@@ -48,6 +54,7 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     assert scores["wer"] == pytest.approx(words.value, abs=1e-3)
     assert scores["cer"] == pytest.approx(cer(references, hypotheses).value, abs=1e-3)
     assert scores["wer_whisper_en"] == pytest.approx(wer(references, hypotheses, normaliser="whisper-en").value, abs=1e-3)
+    assert scores["wer_sentence_mean"] == pytest.approx(sentence_mean_wer(references, hypotheses).value, abs=1e-3)
     heard = [prediction.ctc or "" for prediction in found.predictions]
     assert scores["ctc_wer"] == pytest.approx(wer(references, heard).value, abs=1e-3)
     assert {name: scores[name] for name in ("substitutions", "deletions", "insertions")} == {
@@ -59,17 +66,21 @@ def test_scores_are_those_of_what_was_predicted(model: Stapes, rows: list[Uttera
     assert scores["intervals"]["wer"] == pytest.approx(words.interval, abs=1e-3)
 
 
-def test_the_signature_says_what_was_measured(model: Stapes, rows: list[Utterance]):
-    found = model.evaluate(rows, normaliser="none", beams=2)
-    facts = dict(part.split(":", 1) for part in found.scores["signature"].split("|"))
-    assert facts == {
+def test_signatures_say_what_was_measured_and_nothing_of_what_made_it(model: Stapes, rows: list[Utterance]):
+    found, other = (model.evaluate(rows, normaliser="none", beams=beams) for beams in (2, 1))
+    assert found.scores["signatures"] == other.scores["signatures"]
+    assert found.scores["provenance"] != other.scores["provenance"]
+    data = f"n:6|data:{data_digest(rows)[:16]}"
+    jiwer = f"jiwer:{importlib.metadata.version('jiwer')}"
+    assert set(found.scores["signatures"]) == RATES
+    assert found.scores["signatures"]["wer"] == found.scores["signatures"]["ctc_wer"] == f"wer|norm:none.v1|{jiwer}|{data}"
+    assert found.scores["signatures"]["wer_sentence_mean"] == f"wer_sentence_mean|norm:none.v1|{jiwer}|{data}"
+    synthetic = model.evaluate([replace(row, synthetic=True) for row in rows], limit=2)
+    assert all(signature.endswith("|synthetic:yes") for signature in synthetic.scores["signatures"].values())
+    assert facts(found.scores["provenance"]) == {
         "stapes": stapes.__version__,
         "task": "asr",
         "model": f"run@{model.digest[:12]}",
-        "norm": "none.v1",
-        "jiwer": facts["jiwer"],
-        "n": "6",
-        "data": data_digest(rows)[:16],
         "beams": "2",
         "ctc_weight": "0.5",
         "no_repeat_ngram": "0",
@@ -81,6 +92,24 @@ def test_the_signature_says_what_was_measured(model: Stapes, rows: list[Utteranc
     assert found.normaliser == "none"
     with pytest.raises(RecipeError, match=r"unknown normaliser 'slu'; did you mean 'slue'\?"):
         model.evaluate(rows, normaliser="slu")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("comet") is not None, reason="unbabel-comet is installed")
+def test_comet_is_for_translations_and_is_asked_for_before_the_work(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):
+    model = toy_model()
+    with pytest.raises(RecipeError, match="comet: the task 'asr', expected a translation"):
+        evaluate(model, rows, Decoding(), comet=COMET_MODEL)
+    model.tasks["translation.fr"] = TASKS.build({"name": "translation", "to": "fr"})
+    rows = [replace(row, translations={"fr": "bonjour"}) for row in rows]
+    with pytest.raises(MissingDependency, match=r"COMET: an optional package is missing; run `pip install 'stapes\[comet\]'`"):
+        evaluate(
+            model,
+            rows,
+            Decoding(),
+            task="translation.fr",
+            comet=COMET_MODEL,
+            on_progress=lambda seconds: pytest.fail("decoded"),
+        )
 
 
 def test_batches_change_nothing(model: Stapes, rows: list[Utterance]):
@@ -116,10 +145,10 @@ def test_what_the_ctc_head_heard_is_compared_as_the_answer_is(model: Stapes, row
 
 def test_a_model_without_a_ctc_head_has_no_score_of_one(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):
     found = evaluate(toy_model(ctc=None), rows, Decoding())
-    assert set(found.scores) == (RATES - {"ctc_wer"}) | COUNTS | {"intervals", "parts", "signature"}
+    assert set(found.scores) == (RATES - {"ctc_wer"}) | COUNTS | MEASURED
     assert set(found.scores["intervals"]) == RATES - {"ctc_wer"}
     assert {prediction.ctc for prediction in found.predictions} == {None}
-    assert "model:" not in found.scores["signature"]
+    assert "model:" not in found.scores["provenance"]
 
 
 def test_the_english_normaliser_is_for_english(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):

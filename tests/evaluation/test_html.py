@@ -68,7 +68,7 @@ def test_words(made: Callable[..., Evaluation]):
     assert found.text["h2"] == ["Word errors", "Lengths", "Worst utterances"]
     assert found.text["h3"] == ["u2", "u1", "u0"]
     assert len(found.all("svg")) == 3
-    assert "task:asr|n:4" in found.text["code"]
+    assert found.text["code"][0].endswith("\nmade by: task:asr")
     assert found.text["caption"] == ["substitutions", "insertions"]
     kinds = [span["class"] for span in found.all("span") if (span.get("class") or "").startswith("column")]
     # u2: all/uh is/is (none)/now well/well; u1: the/the cat/bat; u0: the/the cat/bat sat/sat
@@ -114,6 +114,8 @@ def test_sentiment(made: Callable[..., Evaluation], task: str):
     labels = [svg["aria-label"] or "" for svg in found.all("svg")]
     said = "Negative was answered by Positive 1 times; Positive was answered by Positive 1 times"
     assert f"Heat map of sentiments and answers: {said}" in labels
+    assert {"sentiment, macro recall", "sentiment, weighted F1"} <= set(found.text["td"])
+    assert ("WER, mean over utterances" in found.text["td"]) == ("asr" in task)
     assert any("Negative taken for Positive" in text for text in found.text["p"])
 
 
@@ -137,12 +139,13 @@ def test_texts_of_the_user_stay_texts(made: Callable[..., Evaluation]):
     nasty = "</style><script>alert(1)</script>\"'&"
     rows = [{"id": nasty, "text": f"{nasty} a"}]
     found = made({"name": "asr", "normaliser": "none"}, rows, [f'<img/src="http://x"onerror=alert(1)> {nasty} b'])
-    found.scores["signature"] = nasty
+    found.scores["signatures"], found.scores["provenance"] = {"wer": nasty}, nasty
     source = page(found, nasty)
     check_alone(Page(source))
     assert "<script" not in source
     assert "<img" not in source
-    assert Page(source).text["h1"] == Page(source).text["h3"] == Page(source).text["code"] == [nasty]
+    assert Page(source).text["h1"] == Page(source).text["h3"] == [nasty]
+    assert Page(source).text["code"] == [f"WER: {nasty}\nmade by: {nasty}"]
 
 
 def test_the_worst_can_be_listened_to(made: Callable[..., Evaluation]):

@@ -23,10 +23,17 @@ def test_words(made: Callable[..., Evaluation]):
     text = markdown(made({"name": "asr"}, rows, ["the bat sat", "the bat", "uh is well now"]), "mine on dev.jsonl")
     assert text.startswith("# mine on dev.jsonl\n\n|  | score | 95 % interval |\n| --- | ---: | ---: |\n| WER | 50.00 | ")
     scores, counts, *words = tables(text)
-    assert [line[0] for line in scores[2:]] == ["WER", "CER", "WER, Whisper's English normaliser"]
+    assert [line[0] for line in scores[2:]] == ["WER", "WER, mean over utterances", "CER", "WER, Whisper's English normaliser"]
     assert ["substitutions", "3"] in counts
     assert [table[2:] for table in words] == [[["cat", "bat", "2"], ["all", "uh", "1"]], [["now", "1"]]]
-    assert "```text\ntask:asr|n:3\n```" in text
+    signatures = re.search(r"```text\n(.*?)\n```", text, flags=re.DOTALL)[1].splitlines()
+    assert [line.split("|")[0] for line in signatures] == [
+        "WER: wer",
+        "WER, mean over utterances: wer_sentence_mean",
+        "CER: cer",
+        "WER, Whisper's English normaliser: wer",
+        "made by: task:asr",
+    ]
     assert "**u2**: 2 errors in 3 words, 1.0 s\n\n```text\nREF: all is well ***\nHYP:  uh is well now\n" in text
     assert text.index("**u2**") < text.index("**u1**") < text.index("**u0**")
 
@@ -47,6 +54,7 @@ def test_entities(made: Callable[..., Evaluation]):
 def test_sentiment(made: Callable[..., Evaluation]):
     rows = [{"text": "well", "sentiment": label} for label in ("Positive", "Negative")]
     text = markdown(made({"name": "sentiment"}, rows, ["Positive", "?"]), "t")
+    assert ["sentiment, weighted F1", "50.00", ""] in tables(text)[0]
     assert tables(text)[3][2:] == [
         ["Negative", "0", "0", "0", "1"],
         ["Neutral", "0", "0", "0", "0"],

@@ -23,7 +23,8 @@ def test_of_a_real_run(tone_run: Path, tones: Path, tmp_path: Path):
     wrong = [each for each in found.predictions if each.errors]
     assert wrong, "a model that gets everything right would tell little"
     assert html.count("<audio ") == html.count("<article ") == len(wrong)
-    for value in (f"{found.scores['wer']:.2f}", f"{found.scores['ctc_wer']:.2f}", found.scores["signature"]):
+    signatures = found.scores["signatures"].values()
+    for value in (f"{found.scores['wer']:.2f}", f"{found.scores['ctc_wer']:.2f}", *signatures, found.scores["provenance"]):
         assert value in text
         assert value in html
 

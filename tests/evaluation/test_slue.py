@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from stapes.errors import DataError, RecipeError
+from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.predictions import Predictions, read_predictions
 from stapes.evaluation.slue import VOXCELEB, VOXPOPULI, as_json, joined, report, slue, tasks_for
 from stapes.metrics.classification import sentiment_f1
@@ -91,8 +92,31 @@ def test_a_corpus_without_its_labels_is_named(corpora: tuple[Predictions, Predic
     with pytest.raises(DataError, match="partly: 'reference_sentiment' for 39 of 40 utterances"):
         slue(voxpopuli, partly)
     silent = read_predictions(evaluated("silent", [line | {"reference": ""} for line in labelled(3, 1, True)]))
-    with pytest.raises(DataError, match="silent"):
+    with pytest.raises(DataError, match="silent: no WER, expected one beside sentiment_f1; evaluate a task whose answers have"):
         slue(voxpopuli, silent)
+
+
+def test_entities_with_other_tags_than_the_benchmarks(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    signatures = dict.fromkeys(("ner_f1", "ner_label_f1"), "ner_f1|tags:raw|norm:slue.v1")
+    raw = read_predictions(evaluated("raw", labelled(30, 0, False), **signatures))
+    with pytest.raises(DataError, match="raw: entities with tags:raw, expected tags:combined, the benchmark's"):
+        slue(raw, corpora[1])
+
+
+def test_a_list_without_a_transcript_has_no_word_error_rate(
+    made: Callable[..., Evaluation], corpora: tuple[Predictions, Predictions], tmp_path: Path
+):
+    rows = [{"text": "in ghent", "entities": [("GPE", "ghent")]}]
+    made({"name": "ner", "markup": "json"}, rows, ['[{"tag": "PLACE", "text": "ghent"}]']).save(tmp_path / "listed")
+    with pytest.raises(DataError, match="listed: no WER, expected one beside ner_f1, ner_label_f1"):
+        slue(read_predictions(tmp_path / "listed"), corpora[1])
+
+
+def test_synthetic_sound_is_known_by_the_signature(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    said = evaluated("said", labelled(40, 1, True), wer="wer|norm:slue.v1|synthetic:yes")
+    assert slue(corpora[0], read_predictions(said), resamples=9)["slue"].parts["name"] == "SLUE score (synthetic VoxCeleb)"
+    named = evaluated("named", labelled(30, 0, False), ner_f1="ner_f1|tags:combined|norm:slue.v1|synthetic:yes")
+    assert slue(read_predictions(named), corpora[1], resamples=9)["slue"].parts["synthetic"] == ("VoxPopuli",)
 
 
 # -- what a corpus needs, and where it is found ------------------------------------------------------------------------
@@ -109,11 +133,16 @@ def test_two_evaluations_are_joined_by_id(corpora: tuple[Predictions, Prediction
     for two in (apart, apart[::-1]):
         assert slue(corpora[0], joined(VOXCELEB, two), resamples=50) == wanted
     assert joined(VOXCELEB, corpora[1:]) is corpora[1]
+    # Words are measured as their own evaluation says, though the other has words too.
+    as_they_are = read_predictions(evaluated("none", words, "none", cer=None))
+    both = joined(VOXCELEB, (corpora[1], as_they_are))
+    assert both.signatures == as_they_are.signatures | {"sentiment_f1": corpora[1].signatures["sentiment_f1"]}
     # What is synthetic in either is so in both.
-    scores = evaluated("spoken", labels, "none") / "scores.json"
-    scores.write_text('{"signature": "task:sentiment|norm:none.v1|synthetic:yes|n:40"}')
-    spoken = read_predictions(scores.parent)
-    for two in ((apart[0], spoken), (spoken, apart[0])):
+    spoken = (
+        read_predictions(evaluated("asr2", words, wer="wer|norm:slue.v1|synthetic:yes")),
+        read_predictions(evaluated("sentiment2", labels, "none", sentiment_f1="sentiment_f1|synthetic:yes")),
+    )
+    for two in ((apart[0], spoken[1]), (spoken[1], apart[0]), (spoken[0], apart[1])):
         assert slue(corpora[0], joined(VOXCELEB, two), resamples=0)["slue"].parts["synthetic"] == ("VoxCeleb",)
 
 
@@ -131,7 +160,7 @@ def test_evaluations_that_cannot_be_joined(corpora: tuple[Predictions, Predictio
 def test_sentiments_alone_say_what_is_missing(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
     labels = [line | {"reference": "", "hypothesis": ""} for line in labelled(40, 1, True)]
     alone = read_predictions(evaluated("sentiment", labels, "none"))
-    with pytest.raises(DataError, match=r"'reference' for 0 of 40 utterances.*may be in two evaluations: name both"):
+    with pytest.raises(DataError, match=r"no WER, expected one beside sentiment_f1; .*may be in two evaluations: name both"):
         slue(corpora[0], alone)
 
 

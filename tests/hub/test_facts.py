@@ -12,6 +12,7 @@ from stapes.hub.table import packs
 MILLIONS = {
     "hf:facebook/hubert-large-ll60k": 317,
     "hf:facebook/hubert-xlarge-ll60k": 964,
+    "hf:facebook/hubert-xlarge-ls960-ft": 964,
     "hf:microsoft/wavlm-large": 316,
     "hf:TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1100,
     "hf:mistralai/Mistral-7B-Instruct-v0.3": 7248,

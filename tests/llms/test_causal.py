@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from llms.families import FAMILIES
 
 from stapes.errors import MissingDependency, RecipeError, WeightsError
 from stapes.llms.base import SPEECH_MARK
@@ -47,10 +48,44 @@ def rendered(llm: CausalLLM) -> str:
             "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
             f"and polite answers to the user's questions. USER: Listen.\n{SPEECH_MARK} ASSISTANT:",
         ),
+        ("slam_asr", f"{SPEECH_MARK}USER: Listen. \n ASSISTANT:"),
+        (
+            "connect_mistral",
+            "[INST] <<SYS>>\nAs a helpful language and speech assistant, you are able to understand the speech content "
+            "provided by the user, and assist the user with a variety of tasks using natural language.\n<</SYS>>\n\n"
+            f"{SPEECH_MARK}\nListen. [/INST]",
+        ),
+        (
+            "connect_llama",
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+            "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+            "and polite answers to the user's questions.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+            f"{SPEECH_MARK}\nListen.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
     ],
 )
 def test_a_template_by_name_goes_before_the_tokenizers_own(folder: str, name: str, prompt: str):
     assert rendered(CausalLLM(folder, chat_template=name)) == prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "family", "prompt"),
+    [
+        ("slam_asr", "Vicuna 1.5", "<s>SPEECHUSER: Listen. \n ASSISTANT:"),
+        ("connect_mistral", "Mistral", "natural language.\n<</SYS>>\n\nSPEECH\nListen. [/INST]"),
+        ("connect_llama", "Llama 3", "user<|end_header_id|>\n\nSPEECH\nListen.<|eot_id|>"),
+    ],
+)
+def test_the_speech_comes_first(template: str, family: str, prompt: str, tmp_path: Path):
+    """With a tokenizer of the family: every token of the instruction behind the speech, one begin token, the family's end."""
+    FAMILIES[family].write(tmp_path)
+    llm = CausalLLM(f"path:{tmp_path}", chat_template=template)
+    before, after = (llm.tokenizer.decode(ids) for ids in llm.wrap("Listen."))
+    assert prompt in f"{before}SPEECH{after}"
+    assert "Listen." in after and "Listen." not in before
+    begin = llm.tokenizer.bos_token_id
+    assert [*llm.wrap("Listen.")[0], *llm.wrap("Listen.")[1]].count(begin) == 1
+    assert llm.tokenizer.convert_ids_to_tokens(llm.end_id) == FAMILIES[family].end
 
 
 def test_every_named_template_is_in_the_documentation():

@@ -79,6 +79,7 @@ def test_a_right_answer_scores_as_high_as_can_be(task: Task):
     assert found.repairs == 0
     scores = task.scores([task.reference(ROW)] * 2, [found] * 2, resamples=0)
     errors = {"wer", "cer"}
+    assert bool(task.reference(ROW).text) == bool(found.text), "words are compared where words are answered"
     assert task.criterion in scores
     for rate, score in scores.items():
         expected = 0.0 if rate in errors else score.value if rate == "sentiment_f1" else 100.0
@@ -175,3 +176,25 @@ def test_sentiment_in_an_answer(answer: str, label: str | None, repairs: int):
 def test_a_joint_answer_of_one_line():
     found = TASKS.build({"name": "asr+sentiment"}).parse("the words alone")
     assert (found.text, found.sentiment, found.repairs) == ("the words alone", None, 1)
+
+
+def test_a_signature_tells_references_apart(name: str, task: Task):
+    """Scores of one style, set of tags and language are comparable whatever the task or the markup; others are not."""
+
+    def signatures(asked: str) -> dict[str, str]:
+        made = TASKS.build(CONFIGS[asked])
+        scores = made.scores([made.reference(ROW)], [made.reference(ROW)], normaliser="slue", resamples=0)
+        return {rate: score.signature for rate, score in scores.items()}
+
+    found = signatures(name)
+    for rate in found.keys() & {"wer", "ner_f1"}:
+        plain = signatures("asr" if rate == "wer" else "ner")[rate]
+        differs = "written" in name or (rate == "ner_f1" and "raw" in name)
+        assert (found[rate] != plain) == differs, rate
+        assert ("|style:written" in found[rate]) == ("written" in name)
+    if task.name == "translation":
+        assert all(signature.endswith("|to:fr") for signature in found.values())
+    assert task.provenance() == {
+        "ner": {"markup": "json" if "json" in name else "slue" if "slue" in name else "brackets"},
+        "asr+ner": {"markup": "json"},
+    }.get(task.name, {})

@@ -10,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora, recipe
+from stapes.doctor.measure import peak_bytes
 from stapes.model import SpeechLLM, Targets
 from stapes.training import footprint, sizes
 from stapes.types import Audio, Padded, Utterance
@@ -124,6 +125,54 @@ def test_activations_of_other_losses(names: tuple[str, ...]):
     )
     (stage,) = resolved.resolved_stages
     assert 0.7 < of_training(resolved, stage).activations / measured < 1.4
+
+
+def of_content(adapter: str, utterances: int) -> tuple[recipe.Recipe, SpeechLLM, Callable[[], torch.Tensor]]:
+    """A step in which as many tokens are heard as the estimate expects: each sound is 12 or 13 equal frames long."""
+    layers = {} if adapter == "posterior" else {"dim": 16, "layers": 1, "heads": 2, "ffn_dim": 16}
+    losses = {"next_token": 1.0, "quantity" if adapter == "cif" else "token_ctc": 1.0}
+    resolved = recipe.parse(
+        {
+            "encoder": {"name": "toy"},
+            "adapter": {"name": adapter, **layers, **({"compress": True} if adapter == "posterior" else {})},
+            "llm": {"name": "toy"},
+            "data": {"max_seconds": 10.0},
+            "train": {"steps": 1, "batch_seconds": 10.0 * utterances, "trainable": ["adapter"], "losses": losses},
+        }
+    )
+    torch.manual_seed(0)
+    model = checkpoint.build(resolved).train()
+    lora.set_trainable(model, ["adapter"])
+    sounds = 4 * torch.randn(utterances, 40, 16)
+    frames = Padded(sounds[:, torch.arange(500) * 40 // 500], torch.full((utterances,), 500))
+    targets = Targets([[*range(20, 60)]] * utterances)
+    return resolved, model, lambda: torch.stack(list(model(frames, targets, losses).values())).sum()
+
+
+@pytest.mark.parametrize("adapter", ["ctc", "posterior", "cif"])
+def test_activations_where_content_decides_on_the_number_of_embeddings(adapter: str):
+    """With as many utterances as it takes for the LLM's activations to be more than the scores of the vocabulary."""
+    resolved, model, run = of_content(adapter, utterances=8)
+    found = sizes.outline(resolved)
+    assert (found.embeddings_per_second, found.most_embeddings_per_second, found.longest_frames) == (4.0, 50.0, 500)
+    (stage,) = resolved.resolved_stages
+    assert 0.75 < of_training(resolved, stage).activations / kept_by_autograd(model, run) < 1.25
+
+
+@pytest.mark.parametrize("utterances", [1, 2])
+@pytest.mark.parametrize("adapter", ["ctc", "posterior"])
+def test_scores_of_the_vocabulary_are_there_for_one_utterance_at_a_time(adapter: str, utterances: int):
+    """Of few utterances, they are the peak of a step."""
+    resolved, model, run = of_content(adapter, utterances)
+    for parameter in model.adapter.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with sdpa_kernel(SDPBackend.MATH):
+        measured = peak_bytes(lambda: run().backward(), model.device)
+    (stage,) = resolved.resolved_stages
+    assert measured is not None
+    assert 0.75 < of_training(resolved, stage).activations / measured < 1.25
+    using = footprint.inference(sizes.outline(resolved), resolved, batch_seconds=10.0 * utterances)
+    assert using.activations == pytest.approx(footprint.SCORES_HEARD * 4 * 500 * len(model.llm.table), rel=0.01)
 
 
 def test_what_gradient_checkpointing_saves():

@@ -42,6 +42,17 @@ def test_a_configuration_on_this_machine_goes_before_what_is_known(resolved: rec
     assert found.origins["llm"] == f"the config of {resolved.llm['weights']}"
 
 
+@pytest.mark.parametrize("name", ["ctc", "cif"])
+def test_compression_by_content_is_that_of_speech_and_not_its_bound(name: str):
+    """30 s of frames with 10 s of speech in them: arXiv 2409.17044 has 2 and 3.8 embeddings a second of speech."""
+    found = sizes.outline(recipe.load(f"papers/connect_{name}_whisper_llama"))
+    assert (found.frames_per_second, found.embeddings_per_second, found.most_embeddings_per_second) == (150.0, 4.0, 150.0)
+    assert found.longest_frames == 1500
+    slow = sizes.outline(recipe.load(f"papers/connect_{name}_seamless_llama"))
+    assert slow.embeddings_per_second == 4.0
+    assert slow.most_embeddings_per_second == pytest.approx(6.25, rel=0.02)
+
+
 def test_a_window_of_30_seconds_gives_all_its_frames(resolved: recipe.Recipe):
     windowed = resolved.model_copy(update={"encoder": resolved.encoder | {"window": "30s"}})
     assert sizes.outline(windowed).embeddings_per_second == pytest.approx(37.5)

@@ -192,7 +192,7 @@ def test_parts_are_scored_as_evaluation_scores_them(labelled: dict[str, str], ru
     for task, rate in (("ner", "ner_f1"), ("ner", "wer"), ("sentiment", "sentiment_f1")):
         scores = whole.evaluate(labelled["dev"], task=task).scores
         assert scores[rate] == pytest.approx(found[f"{task}.{rate}"], abs=2e-3)
-        assert f"task:{task}" in scores["signature"]
+        assert f"task:{task}" in scores["provenance"]
 
 
 def recipe_stage(model: SpeechLLM, folder: Path) -> Any:

@@ -23,11 +23,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stapes.adapters.layers import StridedConv
-from stapes.adapters.transformer import Transformer
-from stapes.errors import RecipeError
+from stapes.adapters.transformer import Shortened
 
 
-class Conv(Transformer):
+class Conv(Shortened):
     """Two convolutions of stride 2 before or inside ``Transformer``: (B, T, E) -> (B, ceil(T / 4), D).
 
     Args:
@@ -40,9 +39,6 @@ class Conv(Transformer):
         dropout: in the layers.
         kernel: width of the convolutions in frames, odd.
         layers_before: how many of the layers come before the convolutions; with 0, the projection comes after them too.
-
-    Raises:
-        RecipeError: more layers before the convolutions than there are.
     """
 
     def __init__(
@@ -57,10 +53,8 @@ class Conv(Transformer):
         kernel: int = 3,
         layers_before: int = 0,
     ) -> None:
-        super().__init__(encoder_dim, llm_dim, dim, layers, heads, ffn_dim, dropout)
-        if not 0 <= layers_before <= layers:
-            raise RecipeError("adapter.layers_before", f"{layers_before} of {layers} layers", "0 or more, at most all of them")
-        width, place = (dim, 1 + layers_before) if layers_before else (encoder_dim, 0)
+        super().__init__(encoder_dim, llm_dim, dim, layers, heads, ffn_dim, dropout, layers_before)
+        place, width = self.place, self.width
         first = StridedConv(width, width, kernel, 2, nn.Sequential(nn.LayerNorm(width), nn.ReLU()))
         second = StridedConv(width, width, kernel, 2, nn.LayerNorm(width))
         self.steps = nn.ModuleList([*self.steps[:place], first, second, *self.steps[place:]])

@@ -6,18 +6,24 @@
 |---|---|---|
 | encoder output | ``frames.values`` | (B, T, E) |
 | convolution and linear layer, the queries H | ``conv`` | (B, ceil(T / stride), dim) |
-| text embeddings, keys and values | ``table`` | (entries, D) |
+| text embeddings E, keys and values | ``keys``, ``table`` | (entries, D) or (V, D) |
 | multi-head attention | ``attention`` | (B, ceil(T / stride), dim) |
 | | ``out`` | (D, dim) |
 
 An embedding is a mixture of what the table holds: speech chooses, the table says in which words.
 
-Differs from the paper: its text could not be had; the equation is from readers' notes. There the table is the LLM's own, which
-an adapter does not see here; ours is learnt, and smaller. Its size and start, kernel, stride (50 -> 12.5 embeddings a second),
-widths, heads and the last linear layer are our choice.
+``keys: llm`` is the paper's table as readers' notes have it: the LLM's own embeddings, which are not trained with the adapter
+and not part of its checkpoint. Keys and values are then made of the whole vocabulary in every step, 2 V dim numbers: with the
+default dim, 400 MB in float32 for 49,152 tokens. ``keys: learned``, the default, is ours: a smaller table that is trained.
+
+Differs from the paper: its text could not be had; the equation, and that the table is the LLM's, are from readers' notes. The
+learned table, its size and start, kernel, stride (50 -> 12.5 embeddings a second), widths, heads and the last linear layer are
+our choice.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,42 +31,59 @@ from torch import Tensor, nn
 from stapes.adapters.attention import Attention
 from stapes.adapters.base import Adapter
 from stapes.adapters.layers import StridedConv
+from stapes.errors import RecipeError
 from stapes.types import Padded
 
 
 class CrossAttention(Adapter):
-    """Convolve, then attend to a learned table: (B, T, E) -> (B, ceil(T / stride), D).
+    """Convolve, then attend to a table of embeddings: (B, T, E) -> (B, ceil(T / stride), D).
 
     Args:
         encoder_dim: E.
         llm_dim: D.
+        llm_table: (V, D), the LLM's embeddings.
         dim: width of the queries and of the attention.
         heads: of the attention.
-        entries: rows of the table.
+        entries: rows of the learned table; with the LLM's there are V.
         stride: frames per embedding.
         kernel: width of the convolution in frames; see ``StridedConv``.
+        keys: what is attended to, "learned" or "llm".
+
+    Raises:
+        RecipeError: ``keys`` is something else.
     """
+
+    table: Tensor
 
     def __init__(
         self,
         encoder_dim: int,
         llm_dim: int,
+        llm_table: Tensor,
         dim: int = 1024,
         heads: int = 8,
         entries: int = 1024,
         stride: int = 4,
         kernel: int = 7,
+        keys: Literal["learned", "llm"] = "learned",
     ) -> None:
         super().__init__()
+        if keys not in ("learned", "llm"):
+            raise RecipeError("adapter.keys", f"'{keys}'", "'learned' or 'llm'")
         self.conv = StridedConv(encoder_dim, dim, kernel, stride, nn.Linear(dim, dim))
-        self.table = nn.Parameter(torch.randn(entries, llm_dim))
+        if keys == "learned":
+            self.table = nn.Parameter(torch.randn(entries, llm_dim))
+        else:
+            self.register_buffer("table", llm_table.detach(), persistent=False)
         self.attention = Attention(dim, heads, source_dim=llm_dim)
         self.out = nn.Linear(dim, llm_dim)
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
         queries = self.conv(frames)
-        found = self.attention(queries.values, self.table.expand(len(frames.lengths), -1, -1))
+        # All utterances as one row: keys and values, which may be of a whole vocabulary, are made once and not for each.
+        table = self.table.to(queries.values.dtype)[None]
+        found = self.attention(queries.values.flatten(0, 1)[None], table)[0].unflatten(0, queries.values.shape[:2])
         return Padded(self.out(found), queries.lengths).zero_padding()
 
     def output_lengths(self, lengths: Tensor) -> Tensor:

@@ -6,13 +6,19 @@
 
 | paper | here | shape |
 |---|---|---|
-| encoder output | ``frames.values`` | (B, T, E) |
-| W, b | ``logits`` | (V, E), (V,) |
+| encoder output, h unless layers stand before | ``frames.values`` | (B, T, E) |
+| W, b | ``logits`` | (V, E), (V,), or (V, dim), (V,) |
 | blank: the LLM's padding token, else its end token | ``blank_id`` | |
 | longest output, a number or a share of the frames | ``most`` | |
+| layers between the encoder output and h | ``layers_before`` | |
 | Base | as in ``transformer`` | (B, R, 768) |
 
 Where more runs than ``most`` are left, every ceil(R / most) of them in a row become one.
+
+Where this stands is not known from the paper. ``layers_before: 0``, the default, is the authors' code: at the very front, h
+being the encoder's output. ``layers_before: 2`` is the other reading that there is of ``conv``, carried over to here, which is
+ours: h is what the first projection and two of the layers make of the encoder's output, and the labels, their loss and the
+averages are all taken from it, at the layers' width.
 
 Differs from the paper: its two other ways to average a run are left out (one of them gives more weight to the less likely
 frames); gradients of the text pass through the averages to whatever is trained before them, which the authors' code cuts off.
@@ -21,7 +27,7 @@ The targets are the transcript's tokens without beginning or end token, since th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +36,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from stapes.adapters.layers import runs
-from stapes.adapters.transformer import Transformer
+from stapes.adapters.transformer import Shortened
 from stapes.errors import RecipeError
 from stapes.types import Padded
 
 
-class CTC(Transformer):
-    """Average what sounds like one token before ``Transformer``: (B, T, E) -> (B, R, D), R at most T.
+class CTC(Shortened):
+    """Average what sounds like one token before or inside ``Transformer``: (B, T, E) -> (B, R, D), R at most T.
 
     Args:
         encoder_dim: E.
@@ -49,6 +55,7 @@ class CTC(Transformer):
         ffn_dim: width of their feed-forward part.
         dropout: in the layers.
         most: embeddings at most, as a number (1 or more, whole) or as a share of the frames (below 1); None for no limit.
+        layers_before: how many of the layers come before the averages; with 0, the projection comes after them too.
 
     Raises:
         RecipeError: ``most`` is neither.
@@ -56,6 +63,7 @@ class CTC(Transformer):
 
     losses = ("token_ctc",)
     lengths_are_bounds = True
+    over_vocabulary = ("logits",)
 
     def __init__(
         self,
@@ -69,44 +77,56 @@ class CTC(Transformer):
         ffn_dim: int = 3072,
         dropout: float = 0.1,
         most: float | None = None,
+        layers_before: int = 0,
     ) -> None:
-        super().__init__(encoder_dim, llm_dim, dim, layers, heads, ffn_dim, dropout)
+        super().__init__(encoder_dim, llm_dim, dim, layers, heads, ffn_dim, dropout, layers_before)
         if most is not None and (most <= 0 or (most >= 1 and most != int(most))):
             raise RecipeError("adapter.most", f"{most}", "a share between 0 and 1, a whole number from 1, or nothing")
         self.blank_id, self.most = blank_id, most
-        self.logits = nn.Linear(encoder_dim, vocab_size)
+        self.logits = nn.Linear(self.width, vocab_size)
 
     def forward(self, frames: Padded) -> Padded:
         """See ``Adapter.forward``."""
-        with torch.no_grad():
-            (labels,) = by_utterance(lambda row: (in_full(self.logits, row).argmax(-1),), frames)
-        return self._compress(frames, labels)
+        return self._embed(self.before(frames))
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        classes = Classes(targets, self.blank_id, frames.values.device)
-        # Apart from the labels, though of the same scores: these have a backward pass and, under autocast, its precision.
-        (log_probs,) = by_utterance(lambda row: (classes.log_probs(self.logits(row)),), frames)
-        return self(frames), {"token_ctc": classes.loss(log_probs, frames.lengths)}
+        hidden = self.before(frames)
+        return self._embed(hidden), {"token_ctc": self._loss(hidden, targets)} if "token_ctc" in wanted else {}
 
-    def _compress(self, frames: Padded, labels: Tensor) -> Padded:
-        share, lengths = runs(labels, frames.mask)
+    def _embed(self, hidden: Padded) -> Padded:
+        """Embeddings (B, R, D) of h (B, T, C), whose labels have no gradient."""
+        with torch.no_grad():
+            (labels,) = by_utterance(lambda row: (in_full(self.logits, row).argmax(-1),), hidden)
+        return self.after(self._averages(hidden, labels))
+
+    def _averages(self, hidden: Padded, labels: Tensor) -> Padded:
+        """Means (B, R, C) of the runs that the labels (B, T) make, or of several in a row where those are too many."""
+        share, lengths = runs(labels, hidden.mask)
         if self.most is not None:
-            together = (lengths / self._limits(frames.lengths).clamp(min=1)).ceil().long()
-            share, lengths = runs(share.argmax(-1) // together[:, None], frames.mask)
-        averages = share.mT.to(frames.values.dtype) @ frames.zero_padding().values
-        return super().forward(Padded(averages, lengths))
+            together = (lengths / limits(hidden.lengths, self.most)).ceil().long()
+            share, lengths = runs(share.argmax(-1) // together[:, None], hidden.mask)
+        return Padded(share.mT.to(hidden.values.dtype) @ hidden.values, lengths)
+
+    def _loss(self, hidden: Padded, targets: Sequence[Sequence[int]]) -> Tensor:
+        """token_ctc from h (B, T, C): apart from the labels, for it has a backward pass and, under autocast, its precision."""
+        classes = TargetClasses(targets, self.blank_id, hidden.values.device)
+        (log_probs,) = by_utterance(lambda row: (classes.log_probs(self.logits(row)),), hidden)
+        return classes.loss(log_probs, hidden.lengths)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """An upper bound: T, or what ``most`` leaves of it."""
-        return lengths if self.most is None else torch.minimum(lengths, self._limits(lengths).ceil().long())
-
-    def _limits(self, lengths: Tensor) -> Tensor:
-        most = self.most or 1.0
-        return lengths * most if most < 1 else torch.full_like(lengths, int(most)).float()
+        return lengths if self.most is None else torch.minimum(lengths, limits(lengths, self.most).ceil().long())
 
 
-class Classes:
+def limits(lengths: Tensor, most: float) -> Tensor:
+    """How many embeddings (B,) so many frames (B,) may become, as float32, 1 or more; see ``most`` of ``CTC``."""
+    return (lengths * most if most < 1 else torch.full_like(lengths, int(most)).float()).clamp(min=1)
+
+
+class TargetClasses:
     """The classes of a batch that a CTC loss over a whole vocabulary is about: its targets, the blank, and all others as one.
 
     No path goes through the others, so that the loss and its gradients are those over the vocabulary, whose scores of every

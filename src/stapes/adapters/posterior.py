@@ -20,13 +20,13 @@ embedding is our choice, and so are the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stapes.adapters.base import Adapter
-from stapes.adapters.ctc import Classes, by_utterance, in_full
+from stapes.adapters.ctc import TargetClasses, by_utterance, in_full
 from stapes.adapters.layers import runs
 from stapes.types import Padded
 
@@ -43,6 +43,7 @@ class Posterior(Adapter):
     """
 
     losses = ("token_ctc",)
+    over_vocabulary = ("logits",)
     table: Tensor
 
     def __init__(
@@ -58,9 +59,13 @@ class Posterior(Adapter):
         """See ``Adapter.forward``."""
         return self._compress(frames, *by_utterance(lambda row: self._expect(self._logits(row)), frames))
 
-    def with_losses(self, frames: Padded, targets: Sequence[Sequence[int]]) -> tuple[Padded, dict[str, Tensor]]:
+    def with_losses(
+        self, frames: Padded, targets: Sequence[Sequence[int]], wanted: Collection[str]
+    ) -> tuple[Padded, dict[str, Tensor]]:
         """See ``Adapter.with_losses``; token_ctc: CTC over the LLM's tokens, summed over the batch."""
-        classes = Classes(targets, len(self.table), frames.values.device)
+        if "token_ctc" not in wanted:
+            return self(frames), {}
+        classes = TargetClasses(targets, len(self.table), frames.values.device)
 
         def read(row: Tensor) -> tuple[Tensor, ...]:
             logits = self._logits(row)
@@ -70,9 +75,10 @@ class Posterior(Adapter):
         return self._compress(frames, *expected), {"token_ctc": classes.loss(log_probs, frames.lengths)}
 
     def _logits(self, row: Tensor) -> Tensor:
+        """(T, E) -> (T, 1 + V), in full precision where runs hang on it."""
         if self.compress:
             return in_full(self.logits, row)
-        scores: Tensor = self.logits(row)  # no run hangs on it: under autocast, its precision will do
+        scores: Tensor = self.logits(row)
         return scores
 
     def _expect(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,6 +90,7 @@ class Posterior(Adapter):
         return expected.to(logits.dtype), logits.argmax(-1), blank
 
     def _compress(self, frames: Padded, expected: Tensor, best: Tensor, blank: Tensor) -> Padded:
+        """What ``_expect`` found of a batch -> embeddings (B, T, D), or (B, R, D) where they are compressed."""
         if not self.compress:
             return Padded(expected, frames.lengths)
         heard = frames.mask & (blank < self.blank)

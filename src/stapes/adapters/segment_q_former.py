@@ -13,6 +13,11 @@
 Segments let speech be longer than the encoder's window without its embeddings becoming fewer for each second. A last segment
 of half a second has Q embeddings too.
 
+With the default of 30 s there is only ever one segment here, and p(0) is all that sets this apart from ``q_former``: every
+encoder takes 30 s at most (``auto``: what its ``max_seconds`` says). Longer audio is cut at pauses before it gets there, each
+piece is transcribed on its own, and training leaves it out. Only where ``segment_seconds`` is shorter than the utterances are
+there several segments.
+
 Differs from the paper: its text could not be had; that positions are sinusoids of the segment's index, added to the encoder's
 output, and that 80 queries did best, is from a reader's notes. Counting from 0, layers, widths, dropout and the LayerNorm are
 our choice; so is 30 s, which is Whisper's window.

@@ -6,8 +6,9 @@ where it occurs in neither way, among windows of as many words, one more and one
 transcript. A phrase that is claimed twice takes two occurrences, from left to right; longer phrases choose first, and no
 two entities overlap. What was found in another spelling than the transcript's (``reading``) is mapped to it word by word.
 
-**2, meaningless.** Tags that SLUE does not know (case and spaces aside), phrases without a letter or digit, and phrases of
-nothing but ``STOP_WORDS``. Which of them the paper means is not known; the rules, the threshold and the list are ours.
+**2, meaningless.** Of what is in the transcript: tags that SLUE does not know (case and spaces aside), phrases without a letter
+or digit, and phrases of nothing but ``STOP_WORDS``. What is absent is the first filter's, whatever it means. Which of
+them the paper means is not known; the rules, the threshold and the list are ours.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Filtered:
         rejected: what is not.
         repaired: how many phrases were found in other letters than claimed.
         unmapped: how many entities of the text have no place in the raw text.
+        is_raw: whether the annotator read the ``raw_text``, in whose spelling claims then are.
     """
 
     entities: tuple[Entity, ...]
@@ -73,6 +75,7 @@ class Filtered:
     rejected: tuple[Rejection, ...]
     repaired: int
     unmapped: int
+    is_raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,18 @@ def filter_entities(utterance: Utterance, claims: Sequence[Claim], read: str, is
     kept: list[tuple[Entity, Span]] = []
     before, first, rejected, repaired = [], [], [], 0
     for claim, placed in zip(claims, locate(claims, read), strict=True):
-        meaning = meaningless(claim)
         span = placed.span if placed.span is None or alignment is None else alignment.map(*placed.span)
         phrase = claim.phrase if span is None else text[span[0] : span[1]]
         before.append((claim.tag, phrase if placed.exact else claim.phrase))
-        if span is None and meaning is None:
+        if span is None:
             reason = placed.reason or "cannot be mapped to the text"
             rejected.append(Rejection(utterance.id, 1, reason, claim.tag, claim.phrase))
             continue
         first.append((claim.tag, phrase))
-        if meaning is not None:
+        if (meaning := meaningless(claim)) is not None:
             rejected.append(Rejection(utterance.id, 2, meaning, claim.tag, claim.phrase))
             continue
-        assert span is not None and placed.span is not None
+        assert placed.span is not None
         repaired += not placed.exact
         kept.append((Entity(known_tag(claim.tag), *span, phrase), placed.span))
     kept = sorted(kept, key=lambda pair: pair[0].start)
@@ -122,7 +124,7 @@ def filter_entities(utterance: Utterance, claims: Sequence[Claim], read: str, is
         raw = mapped(entities, text, utterance.raw_text)
     after = [(entity.label, entity.phrase) for entity in entities]
     unmapped = 0 if raw is None else len(entities) - len(raw)
-    return Filtered(entities, raw, (before, first, after), tuple(rejected), repaired, unmapped)
+    return Filtered(entities, raw, (before, first, after), tuple(rejected), repaired, unmapped, is_raw)
 
 
 def locate(claims: Sequence[Claim], text: str) -> list[Placed]:

@@ -1,4 +1,5 @@
-"""Labels of an annotator against those of people, for the same utterances: precision, recall, F1, and each error with its text.
+"""Labels of an annotator against those of people, for the same utterances, before the filters and after each: precision, recall
+and F1, of all tags and of each; what the filters lose; and each error with its text.
 
 An entity is right if people have the same tag on the same phrase in that utterance, as often (micro F1 over multisets, as SLUE
 scores); phrases are compared through the normaliser `slue`. A sentiment counts as a tag on the whole utterance.
@@ -11,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stapes.annotate.filter import known_tag
 from stapes.annotate.label import Labelled
 from stapes.annotate.prompt import Task
 from stapes.errors import DataError
 from stapes.metrics.entities import Pair, count_by_tag
 from stapes.text import normalise, tags
-from stapes.types import Utterance
+from stapes.types import Entity, Utterance
 
 STAGES = ("before", "after filter 1", "after filter 2")
 TAG_SETS = ("combined", "raw")
@@ -60,8 +62,10 @@ class Quality:
         utterances: how many were compared.
         unanswered: how many that people labelled have no answer; they are not in the numbers.
         rates: stage and tag set -> of all tags together.
-        per_tag: tag set -> tag -> after both filters.
+        per_tag: stage and tag set -> of each tag that occurs there, on either side.
         macro_f1: stage -> mean of the F1 of every sentiment, in percent; empty for entities.
+        rejected: each label that a filter dropped, and whether it is ``lost``: people have it (raw tag and phrase), and none
+            that was kept stands for it; None in an utterance that was not compared.
         errors: each that is left after both filters, with raw tags.
     """
 
@@ -69,8 +73,9 @@ class Quality:
     utterances: int
     unanswered: int
     rates: dict[tuple[str, str], Rates] = field(default_factory=dict)
-    per_tag: dict[str, dict[str, Rates]] = field(default_factory=dict)
+    per_tag: dict[tuple[str, str], dict[str, Rates]] = field(default_factory=dict)
     macro_f1: dict[str, float] = field(default_factory=dict)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -93,9 +98,10 @@ def compare(labelled: Labelled, human: Sequence[Utterance], task: Task) -> Quali
         for index, stage in enumerate(STAGES):
             per_tag = count(expected, [_pairs(found[each.id][index], tag_set) for each in shared])
             quality.rates[stage, tag_set] = total(per_tag)
-            quality.per_tag[tag_set] = per_tag
+            quality.per_tag[stage, tag_set] = per_tag
             if task == "sentiment":
                 quality.macro_f1[stage] = sum(rates.f1 for rates in per_tag.values()) / len(per_tag)
+    quality.rejected = _judged(labelled, shared, task)
     raw = "raw" if task == "ner" else "sentiment"
     for each in shared:
         quality.errors += _errors(each, _pairs(_human(each, task), raw), _pairs(found[each.id][-1], raw))
@@ -128,7 +134,37 @@ def _is_labelled(utterance: Utterance, task: Task) -> bool:
 def _human(utterance: Utterance, task: Task) -> list[Pair]:
     if task == "sentiment":
         return [(tags.sentiment(utterance.sentiment or "", utterance.source), "")]
-    return [(entity.label, entity.phrase) for entity in utterance.entities or ()]
+    return _labels(utterance.entities)
+
+
+def _labels(entities: Sequence[Entity] | None) -> list[Pair]:
+    return [(entity.label, entity.phrase) for entity in entities or ()]
+
+
+def _judged(labelled: Labelled, shared: Sequence[Utterance], task: Task) -> list[dict[str, Any]]:
+    """Each rejection, and whether it cost a label that people have; a label can be lost as often as they have it."""
+    missed = {each.id: _missed(labelled, each, task) for each in shared}
+    judged = []
+    for each in labelled.rejected:
+        lost = None
+        if each.id in missed:
+            label = (known_tag(each.tag), normalise.slue(each.phrase))
+            lost = missed[each.id][label] > 0
+            missed[each.id][label] -= lost
+        judged.append({**vars(each), "lost": lost})
+    return judged
+
+
+def _missed(labelled: Labelled, human: Utterance, task: Task) -> Counter[Pair]:
+    """What people have and the filters did not leave, in the spelling that the annotator read where people labelled that."""
+    if task == "sentiment":  # one that is rejected is none that people could give
+        return Counter()
+    found = labelled.filtered[human.id]
+    if found.is_raw and human.raw_entities is not None:
+        expected, kept = _labels(human.raw_entities), _labels(found.raw_entities)
+    else:
+        expected, kept = _human(human, task), _labels(found.entities)
+    return Counter(_pairs(expected, "raw")) - Counter(_pairs(kept, "raw"))
 
 
 def _pairs(labels: Sequence[Pair], tag_set: str) -> list[Pair]:

@@ -60,6 +60,23 @@ def lines(facts: dict[str, Any]) -> list[str]:
     return shown
 
 
+def scores(quality: Quality) -> dict[str, Any]:
+    """The quality for the summary: rates of all tags and of each at every stage, and what the filters lost."""
+    return {
+        "utterances": quality.utterances,
+        "unanswered": quality.unanswered,
+        "rates": {f"{tag_set}, {stage}": _numbers(rates) for (stage, tag_set), rates in quality.rates.items()},
+        "per_tag": {
+            f"{tag_set}, {stage}": {tag: _numbers(rates) for tag, rates in per_tag.items()}
+            for (stage, tag_set), per_tag in quality.per_tag.items()
+        },
+        "macro_f1": quality.macro_f1,
+        "rejected": {
+            f"{stage}: {reason}": {"rejected": count, "lost": lost} for stage, reason, count, lost in _losses(quality)
+        },
+    }
+
+
 def markdown(quality: Quality, title: str) -> str:
     """The report on quality."""
     left_out = f"; {quality.unanswered} more that people labelled have no answer" if quality.unanswered else ""
@@ -69,9 +86,17 @@ def markdown(quality: Quality, title: str) -> str:
     parts.append(_table(head, rows))
     if quality.macro_f1:
         parts.append("Macro F1: " + ", ".join(f"{value:.1f} {stage}" for stage, value in quality.macro_f1.items()) + ".")
-    for tag_set, per_tag in quality.per_tag.items():
-        parts.append(f"## After both filters, {tag_set}")
-        parts.append(_table(["tag", *head[2:]], [[tag, *_row(rates)] for tag, rates in per_tag.items()]))
+    for tag_set in dict.fromkeys(tag_set for _, tag_set in quality.per_tag):
+        parts.append(f"## By tag, {tag_set}")
+        of_stages = [(stage, quality.per_tag.get((stage, tag_set), {})) for stage in STAGES]
+        tags = sorted({tag for _, per_tag in of_stages for tag in per_tag})
+        rows = [[_cell(tag), stage, *_row(per_tag[tag])] for tag in tags for stage, per_tag in of_stages if tag in per_tag]
+        parts.append(_table(["tag", "stage", *head[2:]], rows))
+    if losses := _losses(quality):
+        parts.append("## Rejected")
+        parts.append("Lost is what people have too, and none that was kept stands for.")
+        rows = [[str(stage), reason, str(count), str(lost)] for stage, reason, count, lost in losses]
+        parts.append(_table(["filter", "reason", "rejected", "lost"], rows))
     parts.append("## Errors")
     kinds = Counter(error["kind"] for error in quality.errors)
     parts.append(_table(["kind", "count"], [[kind, str(count)] for kind, count in kinds.most_common()]))
@@ -87,13 +112,30 @@ def _by_stage(item: tuple[tuple[str, str], Rates]) -> tuple[str, int]:
     return tag_set, STAGES.index(stage)
 
 
+def _losses(quality: Quality) -> list[tuple[int, str, int, int]]:
+    """Filter, reason, how many labels of the compared utterances it dropped, and how many of them were lost."""
+    compared = [each for each in quality.rejected if each["lost"] is not None]
+    rejected = Counter((each["stage"], each["reason"]) for each in compared)
+    lost = Counter((each["stage"], each["reason"]) for each in compared if each["lost"])
+    return [(*key, count, lost[key]) for key, count in sorted(rejected.items())]
+
+
+def _numbers(rates: Rates) -> dict[str, float]:
+    return {"precision": rates.precision, "recall": rates.recall, "f1": rates.f1, **asdict(rates)}
+
+
 def _row(rates: Rates) -> list[str]:
     scores = [f"{value:.1f}" for value in (rates.precision, rates.recall, rates.f1)]
     return [*scores, str(rates.hits), str(rates.invented), str(rates.missed)]
 
 
 def _shown(label: dict[str, str] | None) -> str:
-    return "" if label is None else f"{label['tag']} {label['phrase']}".replace("|", "\\|").strip()
+    return "" if label is None else _cell(f"{label['tag']} {label['phrase']}")
+
+
+def _cell(text: str) -> str:
+    """Text of an annotator as a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

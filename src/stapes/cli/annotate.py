@@ -38,6 +38,7 @@ Examples:
 
 
 def annotate(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="The manifest to label (`stapes prepare`).", show_default=False)],
     output: Annotated[Path, typer.Argument(help="The manifest to write; its journal and reports lie beside it.")],
     task: Annotated[str, typer.Option(help="ner (named entities) or sentiment.")] = "ner",
@@ -98,6 +99,7 @@ def annotate(
     reads = reads or ("raw" if spacy else "text")
     _one_of("--reads", reads, READS)
     _check(task, model, base_url, local, spacy, examples, price_in, price_out)
+    _check_given(context, model, local, examples, shots, reads)
     utterances = read_manifest(manifest, check_audio=False)
     labelled_by_people = None if quality is None else read_manifest(quality, check_audio=False)
     shown = [] if examples is None else read_manifest(examples, check_audio=False)
@@ -157,6 +159,24 @@ def _check(
         raise RecipeError("--price-in, --price-out", "one without the other", "both")
 
 
+def _check_given(
+    context: typer.Context, model: str | None, local: str | None, examples: Path | None, shots: int, reads: str
+) -> None:
+    """Raise RecipeError for an option that was given, be it with its default, and has no effect."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    for lacking, why, names in (
+        (model is None, "without --model", ("concurrency", "timeout", "retries", "price_in", "price_out")),
+        (local is None, "without --local", ("device", "dtype")),
+        (examples is None, "without --examples", ("pool", "shots", "seed")),
+        (shots == 0, "with --shots 0", ("pool", "seed")),
+        (reads == "text", "with --reads text", ("case_from",)),
+    ):
+        for name in names:
+            if lacking and name in given:
+                raise RecipeError(f"--{name.replace('_', '-')}", f"has no effect {why}", fix="leave it out")
+
+
 def _choose(labelled: list[Utterance], task: str, total: int, seed: int) -> Pool:
     """The pool of examples; how balanced it is, is said."""
     from stapes.annotate.examples import Pool
@@ -201,7 +221,7 @@ def _backend(
 
 
 def _compare(output: Path, labelled: Labelled, human: list[Utterance], plan: Plan, title: str) -> dict[str, Any]:
-    """Write the report on quality and the errors; returns the scores."""
+    """Write the report on quality, the errors, and which of the rejected labels people have; returns the scores."""
     from stapes.annotate import report
     from stapes.annotate.label import beside
     from stapes.annotate.quality import compare
@@ -212,8 +232,5 @@ def _compare(output: Path, labelled: Labelled, human: list[Utterance], plan: Pla
         report.markdown(found, f"Labels of {title}, against those of people"), encoding="utf-8"
     )
     write_lines(beside(output, "errors.jsonl"), found.errors)
-    rates = {
-        f"{tag_set}, {stage}": {"precision": each.precision, "recall": each.recall, "f1": each.f1}
-        for (stage, tag_set), each in found.rates.items()
-    }
-    return {"utterances": found.utterances, "unanswered": found.unanswered, "rates": rates, "macro_f1": found.macro_f1}
+    write_lines(beside(output, "rejected.jsonl"), found.rejected)  # once more, now with what people say of each
+    return report.scores(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +26,7 @@ def check(
 
     Every key, component and manifest is looked at, parameters are counted (all of them, and those that each stage trains), and
     the memory of a training step and of inference is estimated. Weights are not loaded. Sizes of what is not fetched yet are
-    those that are known of well-known models; else it is named, its size unknown.
+    those that are known of well-known models; else it is named, its size unknown. A manifest that is not there is named too.
 
     Examples:
 
@@ -36,8 +37,8 @@ def check(
       stapes check stapes-base --set lora.rank=32 --json
           the same as JSON, with one key changed
     \b
-      stapes check papers/connect_ctc_whisper_llama --set data={} --device cuda
-          what a paper's model would need on a GPU, without its data
+      stapes check papers/connect_ctc_whisper_llama --device cuda
+          what a paper's model would need on a GPU, also before its data is there
     """
     from stapes import checkpoint
     from stapes import recipe as recipes
@@ -79,9 +80,25 @@ def _facts(recipe: Recipe, device: str) -> dict[str, Any]:
         "missing": found.missing,
         "sizes_from": found.origins,
         "stages": [_stage(found, recipe, stage, device) for stage in recipe.resolved_stages],
+        "embeddings_per_second": _reading(found, recipe),
         "inference": {} if using is None else {"memory_bytes": _bytes(using)},
-        "data": _data(recipe),
+        **_data(recipe),
     }
+
+
+def _reading(found: Outline, recipe: Recipe) -> dict[str, Any]:
+    """How much the LLM has to read, and how that is known; nothing of it where a part's size is not."""
+    from stapes.training import footprint
+
+    if found.missing:
+        return {}
+    read, _ = footprint.rates(found, recipe)
+    source = "exact"
+    if read < (found.embeddings_per_second or 0.0):
+        source = "ours, what the CTC head leaves of ordinary speech"
+    elif (most := found.most_embeddings_per_second) is not None:
+        source = f"ours, the tokens of ordinary speech; the number depends on what is heard, {most:g} at most"
+    return {"read": read, "source": source}
 
 
 def _stage(found: Outline, recipe: Recipe, stage: Stage, device: str) -> dict[str, Any]:
@@ -104,21 +121,24 @@ def _number_bytes(device: str) -> int:
     return 2 if device == "cuda" else 4
 
 
-def _data(recipe: Recipe) -> list[dict[str, Any]]:
-    """The recipe's manifests, read and checked."""
+def _data(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's manifests, read and checked, and the paths of those that are not there."""
     from stapes.data.manifest import read_manifest
 
     mixtures = [stage.mixture for stage in recipe.resolved_stages if stage.mixture is not None] + [recipe.data.train]
     used = list(dict.fromkeys(("train", source.path) for mixture in mixtures for source in mixture))
     used += list(dict.fromkeys(("dev", source.path) for source in recipe.data.dev))
     used += [("noise", recipe.data.noise.path)] if recipe.data.noise else []
+    absent = [path for path in dict.fromkeys(path for _, path in used) if not Path(path).exists()]
     rows = []
     for use, path in used:
+        if path in absent:
+            continue
         utterances = read_manifest(path)
         too_long = sum(utterance.duration > recipe.data.max_seconds for utterance in utterances) if use == "train" else 0
         hours = sum(utterance.duration for utterance in utterances) / 3600
         rows.append({"use": use, "path": path, "utterances": len(utterances), "hours": round(hours, 3), "too_long": too_long})
-    return rows
+    return {"data": rows, "missing_data": absent}
 
 
 def _show(facts: dict[str, Any]) -> None:
@@ -144,6 +164,8 @@ def _show(facts: dict[str, Any]) -> None:
             parts = f"weights {needed['weights']}, gradients and optimiser {needed['training']}"
             parts += f", activations of a micro-batch about {needed['activations']}"
             console.print(f"memory in {stage['name']}: about {needed['total']} ({parts})", highlight=False)
+    if reading := facts["embeddings_per_second"]:
+        console.print(f"the LLM reads {reading['read']:.3g} embeddings a second ({reading['source']})", highlight=False)
     if facts["inference"]:
         needed = {name: f"{count / 1e9:.2f} GB" for name, count in facts["inference"]["memory_bytes"].items()}
         parts = f"weights {needed['weights']}, activations of a batch and the LLM's cache about {needed['activations']}"
@@ -157,3 +179,5 @@ def _show(facts: dict[str, Any]) -> None:
         for row in facts["data"]:
             table.add_row(row["use"], row["path"], f"{row['utterances']:,}", f"{row['hours']:.2f}", f"{row['too_long'] or ''}")
         console.print(table)
+    if facts["missing_data"]:
+        console.print(f"not there and not counted: {', '.join(facts['missing_data'])}", markup=False, highlight=False)

@@ -111,20 +111,16 @@ def _section(table: Table, text: str) -> dict[str, Any]:
 
 
 def _taken_by(table: Table, source: str) -> str:
-    """The encoder that takes the kind of model that a source is of.
+    """The encoder that takes the kind of model that a source is of: ``auto`` where no other does.
 
     Raises:
-        RecipeError: there is none.
         WeightsError: the source cannot be had.
     """
     from stapes import hub
-    from stapes.errors import RecipeError
 
     kind = json.loads((hub.resolve(source).folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
     name = TAKEN_BY.get(kind, kind)
-    if name not in table:
-        raise RecipeError("encoder", f"{source} is a model of type '{kind}'", f"one of {', '.join(table)}")
-    return name
+    return name if name in table else "auto"
 
 
 def _sound(path: Path | None) -> Any:

@@ -27,6 +27,14 @@ def evaluate(
         str | None,
         typer.Option(help="slue, whisper-en, whisper-basic or none. (default: that of the model's task)", show_default=False),
     ] = None,
+    comet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMET_MODEL",
+            help="Score translations by COMET too, as Unbabel/wmt22-comet-da does (extra: comet; untested).",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     batch_seconds: options.BatchSeconds = 120.0,
@@ -45,7 +53,7 @@ def evaluate(
     html: Annotated[bool, typer.Option("--html/--no-html", help="Write report.html, a page with plots and sound.")] = True,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score a model: WER and CER with their errors, 95 % intervals and a signature that says how they were measured.
+    """Score a model: WER and CER with their errors, 95 % intervals and signatures that say how they were measured.
 
     Sound goes the way it goes in `stapes transcribe`, long audio included. Nothing is left out: an utterance whose sound
     cannot be read is reported and counts as one in which nothing was heard, and the exit status is 2.
@@ -85,6 +93,7 @@ def evaluate(
                 style=style,
                 to=to,
                 normaliser=normaliser,
+                comet=comet,
                 batch_seconds=batch_seconds,
                 on_progress=bar.advance,
                 on_unreadable=lambda error: options.warn(f"error: {error}"),

@@ -153,7 +153,9 @@ def _evaluate(
     for number, (corpus, task) in enumerate(wanted, start=1):
         rows, data = utterances[corpus], manifests[corpus]
         below = None if folder is None else folder / folder_name(data, task, limit)
-        if below is not None and (there := finished(below, loaded.signature(rows, task))) is not None:
+        normaliser = loaded.module.tasks[task].normaliser
+        there = None if below is None else finished(below, loaded.provenance(task), rows, normaliser)
+        if there is not None:
             options.warn(f"done before: {below}")
             evaluations[corpus].append(there)
             continue

@@ -47,6 +47,7 @@ def describe(encoder: Mapping[str, Any], llm: Mapping[str, Any], adapter: Mappin
             "encoder": dict(encoder),
             "adapter": dict(adapter),
             "llm": dict(llm),
+            "data": {"max_seconds": steps.SECONDS},
             "train": {
                 "steps": steps.STEPS,
                 "batch_seconds": steps.UTTERANCES * steps.SECONDS,

@@ -8,6 +8,7 @@ import torch
 
 from stapes.doctor.base import Finding, Pair, difference, size
 from stapes.training.footprint import PROMPT_TOKENS
+from stapes.training.sizes import expected_embeddings
 
 ANSWERS = ("and what was said is written here", "a short one", "")
 ANSWER_MARK = "STAPESANSWERGOESHERE"
@@ -22,13 +23,17 @@ def sizes(pair: Pair) -> Iterator[Finding]:
     parameters = sum(parameter.numel() for parameter in llm.parameters())
     told = f"{llm.source}: {llm.dim} wide, vocabulary {len(llm.table):,}, {size(parameters)} parameters"
     window = min(30.0, pair.model.encoder.max_seconds)
-    frames = torch.tensor([round(window / pair.model.encoder.seconds_per_frame)])
-    needed = int(pair.model.adapter.output_lengths(frames)[0]) + PROMPT_TOKENS + ANSWER_TOKENS
+    frames = round(window / pair.model.encoder.seconds_per_frame)
+    around = PROMPT_TOKENS + ANSWER_TOKENS
+    needed = round(expected_embeddings(pair.model.adapter, frames, window)) + around
+    most = int(pair.model.adapter.output_lengths(torch.tensor([frames]))[0]) + around
     room = getattr(llm.model.config.get_text_config(), "max_position_embeddings", None)
+    told_of = f"{told}; {window:g} s of speech, prompt and answer are"
     if room is not None and needed > room:
-        yield Finding(
-            "llm", "wrong", f"{told}; {window:g} s of speech, prompt and answer are {needed} positions, it has {room}"
-        )
+        yield Finding("llm", "wrong", f"{told_of} {needed} positions, it has {room}")
+    elif room is not None and most > room:
+        told_of += f" about {needed} positions with a trained adapter, and {most} at most; it has {room}"
+        yield Finding("llm", "warning", told_of)
     else:
         yield Finding("llm", "ok", told)
 

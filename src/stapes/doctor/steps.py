@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -63,7 +64,7 @@ def training_memory(pair: Pair) -> Iterator[Finding]:
     with torch.no_grad():
         frames = model.encode(pair.audio(*sounds))
     answer = model.answer(WORDS * 10)
-    targets = Targets([answer[: round(SECONDS * footprint.TOKENS_PER_SECOND)]] * UTTERANCES)
+    targets = Targets([answer[: round(SECONDS * sizes.TOKENS_PER_SECOND)]] * UTTERANCES)
     with _in_training(pair) as (stage, optimizer):
 
         def step() -> None:
@@ -71,10 +72,12 @@ def training_memory(pair: Pair) -> Iterator[Finding]:
             optimizer.step()
             optimizer.zero_grad()
 
+        with torch.no_grad():
+            embeddings, _ = model.adapter.with_losses(frames, targets.said, ())
         step()  # Adam's moments are there from now on
         moments = sum(value.nbytes for state in optimizer.state.values() for value in state.values() if value.dim())
         peak = peak_bytes(step, model.device)
-    needed = footprint.training(sizes.outline(pair.recipe), pair.recipe, stage, plain_attention=model.device.type == "cpu")
+    needed = footprint.training(_outline(pair, embeddings), pair.recipe, stage, plain_attention=model.device.type == "cpu")
     measured = None if peak is None else peak + moments
     yield _compared("memory of a step", needed.weights, needed.total - needed.weights, measured)
 
@@ -83,7 +86,7 @@ def decoding(pair: Pair) -> Iterator[Finding]:
     """Text comes out and ends, within memory as ``footprint.inference`` has it."""
     model = pair.model
     sounds = [pair.cut(SECONDS, start=7.0 * number) for number in range(UTTERANCES)]
-    options = Decoding(tokens_per_second=footprint.TOKENS_PER_SECOND, tokens_spare=0)
+    options = Decoding(tokens_per_second=sizes.TOKENS_PER_SECOND, tokens_spare=0)
     batch_seconds = UTTERANCES * SECONDS
     transcripts: list[Transcript] = []
     peak = peak_bytes(lambda: transcripts.extend(recognise(model, sounds, options, batch_seconds)), model.device)
@@ -93,7 +96,9 @@ def decoding(pair: Pair) -> Iterator[Finding]:
         f"{len(transcripts)} answers of an untrained adapter, {len(transcripts) - capped} ended by the LLM, {capped} by the cap"
     )
     yield Finding("decoding", "ok", f"{told}; " + (f"one begins {text[:30]!r}" if text else "all of them empty"))
-    needed = footprint.inference(sizes.outline(pair.recipe), pair.recipe, batch_seconds=batch_seconds)
+    with torch.inference_mode():
+        embeddings = model.adapter(model.encode(pair.audio(*sounds)))
+    needed = footprint.inference(_outline(pair, embeddings), pair.recipe, batch_seconds=batch_seconds)
     yield _compared("memory of decoding", needed.weights, needed.activations, peak)
 
 
@@ -111,6 +116,17 @@ def _in_training(pair: Pair) -> Iterator[tuple[Stage, torch.optim.Optimizer]]:
         model.eval()
         lora.set_trainable(model, ())
         checkpoint.load_trained(model, start, "doctor")
+
+
+def _outline(pair: Pair, embeddings: Padded) -> sizes.Outline:
+    """What memory is estimated from, with the number of embeddings that is there where it depends on what is heard.
+
+    The adapter is not trained, and what it gives for ``SECONDS`` of sound is not what is expected of one that is.
+    """
+    found = sizes.outline(pair.recipe)
+    if not pair.model.adapter.lengths_are_bounds:
+        return found
+    return dataclasses.replace(found, embeddings_per_second=float(embeddings.lengths.float().mean()) / SECONDS)
 
 
 def _loss(model: SpeechLLM, frames: Padded, targets: Targets, stage: Stage) -> torch.Tensor:

@@ -11,12 +11,14 @@ from rich.text import Text
 
 from stapes.errors import DataError
 from stapes.evaluation.measures import MEASURES, Measure
-from stapes.evaluation.predictions import PredictionLine, Predictions
+from stapes.evaluation.predictions import PredictionLine, Predictions, setting
 from stapes.metrics import bootstrap
 from stapes.metrics.paired import by_id
+from stapes.metrics.signature import facts
 from stapes.metrics.significance import Difference, MatchedPairs, mapsswe, paired_bootstrap
 
 _SHOWN_IDS = 3
+_SETTINGS = ("norm", "tags", "tok", "style", "to", "synthetic")  # versions are those installed here, for both runs
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Comparison:
     Attributes:
         utterances: in both.
         differences: name of the score -> the two runs by it.
-        matched_pairs: MAPSSWE on the word errors; None where no reference holds a word.
+        matched_pairs: MAPSSWE on the word errors; None where no words are compared.
         signatures: name of the score -> how it was measured.
     """
 
@@ -62,23 +64,19 @@ def compare(first: Predictions, second: Predictions, *, resamples: int = bootstr
         seed: of the bootstrap.
 
     Raises:
-        DataError: ids, references or normalisers of the two are not the same, or there is no score that both have.
+        DataError: ids, references or settings of the two are not the same, or there is no score that both have.
     """
     where = f"{first.folder} and {second.folder}"
-    if first.normaliser != second.normaliser:
-        raise DataError(
-            where,
-            f"scored with the normalisers '{first.normaliser}' and '{second.normaliser}'",
-            "one for both",
-            "evaluate one of them again with --normaliser",
-        )
     pairs = by_id(where, first.lines, second.lines)
     differences: dict[str, Difference] = {}
     signatures: dict[str, str] = {}
     for name, measure in MEASURES.items():
-        runs = _scored(where, measure, pairs, first.normaliser)
+        if name not in first.signatures or name not in second.signatures:
+            continue
+        signature = _shared(where, measure.title, first.signatures[name], second.signatures[name])
+        runs = _scored(where, measure, pairs)
         if runs:
-            scores = [measure.of(lines, first.normaliser, resamples=0) for lines in runs]
+            scores = [measure.of(lines, signature, resamples=0) for lines in runs]
             differences[name] = paired_bootstrap(
                 measure.statistic, *map(measure.columns, scores), resamples=resamples, seed=seed
             )
@@ -89,15 +87,25 @@ def compare(first: Predictions, second: Predictions, *, resamples: int = bootstr
     if "wer" in differences:
         references = [line.reference for line, _ in pairs]
         heard = ([line.hypothesis for line in lines] for lines in zip(*pairs, strict=True))
-        matched = mapsswe(references, *heard, normaliser=first.normaliser)
+        matched = mapsswe(references, *heard, normaliser=setting(signatures["wer"], "norm"))
     return Comparison(len(pairs), differences, matched, signatures)
 
 
+def _shared(where: str, title: str, first: str, second: str) -> str:
+    """What the signatures of a score say of both runs; DataError where they were not measured in the same way."""
+    said, other = facts(first), facts(second)
+    for fact in _SETTINGS:
+        if said.get(fact) != other.get(fact):
+            found = " and ".join(f"{fact}:{each.get(fact, '(none)')}" for each in (said, other))
+            raise DataError(where, f"{title} with {found}", "the same for both", "evaluate one of them again")
+    return "|".join(part for part in first.split("|") if part in second.split("|"))
+
+
 def _scored(
-    where: str, measure: Measure, pairs: list[tuple[PredictionLine, PredictionLine]], normaliser: str
+    where: str, measure: Measure, pairs: list[tuple[PredictionLine, PredictionLine]]
 ) -> tuple[list[PredictionLine], list[PredictionLine]] | None:
     """The lines of both runs that a score is about, in one order; None where a run has none."""
-    runs = [measure.scored(lines, normaliser) for lines in zip(*pairs, strict=True)]
+    runs = [measure.scored(lines) for lines in zip(*pairs, strict=True)]
     if not all(runs):
         return None
     common = by_id(f"{where}: {measure.title}", *({line.id: line for line in lines} for lines in runs))

@@ -1,8 +1,7 @@
-"""A model against a manifest: corpus scores with intervals and signature, and what was said of each utterance."""
+"""A model against a manifest: corpus scores with intervals and signatures, and what was said of each utterance."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,10 +12,11 @@ import numpy as np
 
 import stapes
 from stapes.data.cache import read_utterance
-from stapes.data.manifest import data_digest, write_lines
+from stapes.data.manifest import write_lines
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, batches, recognise
 from stapes.errors import AudioError, DataError
-from stapes.metrics.wer import UtteranceErrors, per_utterance, wer
+from stapes.evaluation.scoring import check_comet, comet_score, corpus_scores, described
+from stapes.metrics.wer import UtteranceErrors, per_utterance
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding
 from stapes.tasks import Result, Task, find_task
@@ -24,7 +24,6 @@ from stapes.text import normalise
 from stapes.types import Utterance
 
 SCORES, PREDICTIONS = "scores.json", "predictions.jsonl"
-_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-        scores: percentages, counts, ``intervals`` and ``signature``, as ``stapes evaluate --json`` prints them; what does not
-            apply is absent.
+        scores: percentages, counts, ``intervals``, ``parts`` and ``signatures`` of them, and one ``provenance``, as
+            ``stapes evaluate --json`` prints them; what does not apply is absent.
         predictions: one an utterance, in the manifest's order.
         normaliser: what was done to references and hypotheses before they were compared.
         utterances: that the predictions are of, in the same order; what reports take sound and transcripts from.
@@ -96,7 +95,7 @@ class Evaluation:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_lines(folder / PREDICTIONS, (found.as_line() for found in self.predictions))
-            # Last, since its signature is what an evaluation is known by: what was cut short is not taken for whole.
+            # Last, since an evaluation is known by its signatures and provenance: what was cut short is not taken for whole.
             (folder / SCORES).write_text(json.dumps(self.scores, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(folder, f"cannot be written ({error.strerror})", "a folder for the results") from error
@@ -111,6 +110,7 @@ def evaluate(
     normaliser: str | None = None,
     batch_seconds: float = BATCH_SECONDS,
     name: str = "",
+    comet: str | None = None,
     on_progress: Callable[[float], None] | None = None,
     on_unreadable: Callable[[AudioError], None] | None = None,
 ) -> Evaluation:
@@ -125,17 +125,21 @@ def evaluate(
         task: the key of what is asked; the model's first if empty.
         normaliser: what is done to references and hypotheses before they are compared; the task's own if None.
         batch_seconds: sound in one batch, padding included.
-        name: of the model, for the signature.
+        name: of the model, for the provenance.
+        comet: a COMET model by which translations are scored, too (a download of gigabytes; not tested here).
         on_progress: told the seconds of sound that are done.
         on_unreadable: told of each utterance that cannot be read.
 
     Raises:
         DataError: no utterance, none with words in its reference, or one without the labels of the task.
-        RecipeError: unknown normaliser.
+        RecipeError: unknown normaliser, or COMET for anything but a translation.
+        MissingDependency: COMET is asked for, and not installed.
     """
     asked = find_task(model.tasks, task)
     normaliser = normaliser or asked.normaliser
     check(utterances, asked, normaliser)
+    if comet is not None:
+        check_comet(asked, comet)
     transcripts: dict[int, Transcript] = {}
     unreadable: dict[int, str] = {}
     for rows, sounds, failures in _read(utterances, batch_seconds):
@@ -159,8 +163,12 @@ def evaluate(
     references = [asked.reference(utterance) for utterance in utterances]
     # The CTC head hears words, whatever was asked; they are compared as the answer's are, where these were said.
     heard_as = normaliser if asked.scores_sound else model.transcription.normaliser
-    scores = _scores(utterances, references, heard, asked, normaliser, heard_as if model.ctc is not None else None) | counts
-    scores["signature"] = signature(model, utterances, options, task=asked.key, normaliser=normaliser, name=name)
+    found = corpus_scores(utterances, references, heard, asked, normaliser, heard_as if model.ctc is not None else None)
+    if comet is not None:
+        gpus = int(next(model.llm.parameters()).device.type == "cuda")
+        found["comet"] = comet_score(utterances, references, heard, asked, comet, gpus)
+    made_by = provenance(model, options, task=asked.key, name=name)
+    scores = described(found, utterances) | counts | {"provenance": made_by}
     predictions = _predictions(utterances, references, heard, asked, unreadable, normaliser)
     return Evaluation(scores, predictions, normaliser, list(utterances))
 
@@ -194,77 +202,21 @@ def _read(
         yield rows, sounds, failures
 
 
-def _scores(
-    utterances: Sequence[Utterance],
-    references: Sequence[Result],
-    heard: Sequence[Transcript],
-    task: Task,
-    normaliser: str,
-    ctc_normaliser: str | None,
-) -> dict[str, Any]:
-    """Every score that applies, with its interval; that of the CTC head where a normaliser for it is given."""
-    scores = task.scores(references, [transcript.result for transcript in heard], normaliser)
-    texts, found = [reference.text for reference in references], [transcript.text for transcript in heard]
-    english = all((utterance.language or "en").lower().startswith("en") for utterance in utterances)
-    if "wer" in scores and english and any(map(normalise.whisper_en, texts)):
-        scores["wer_whisper_en"] = wer(texts, found, normaliser="whisper-en")
-    spoken = [utterance.text for utterance in utterances]
-    if ctc_normaliser is not None and any(map(normalise.get(ctc_normaliser), spoken)):
-        scores["ctc_wer"] = wer(spoken, [transcript.ctc_text or "" for transcript in heard], normaliser=ctc_normaliser)
-    parts = {rate: {part: value for part, value in score.parts.items() if _is_small(part)} for rate, score in scores.items()}
-    words = parts.get("wer", {})
-    return {
-        **{rate: round(score.value, _DIGITS) for rate, score in scores.items()},
-        **{kind: words[kind] for kind in ("substitutions", "deletions", "insertions", "reference_words") if kind in words},
-        "intervals": {
-            rate: [round(end, _DIGITS) for end in score.interval]
-            for rate, score in scores.items()
-            if score.interval is not None
-        },
-        "parts": {
-            rate: _rounded(found) for rate, found in parts.items() if found and rate not in ("wer_whisper_en", "ctc_wer")
-        },
-    }
+def provenance(model: SpeechLLM, options: Decoding, *, task: str = "", name: str = "") -> str:
+    """What makes the answers, in one line: the model, what it is asked, how it decodes, in which precision.
 
-
-def _is_small(part: str) -> bool:
-    """Whether a part of a score is a number or a table; lists with a number for each utterance are in the predictions."""
-    return not part.startswith("utterance_")
-
-
-def _rounded(value: Any) -> Any:
-    """The same with fewer digits, at every depth."""
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return round(value, _DIGITS) if isinstance(value, float) else value
-
-
-def signature(
-    model: SpeechLLM,
-    utterances: Sequence[Utterance],
-    options: Decoding,
-    *,
-    task: str = "",
-    normaliser: str | None = None,
-    name: str = "",
-) -> str:
-    """What has to be equal for two scores to be comparable, in one line; the arguments are those of ``evaluate``."""
+    The arguments are those of ``evaluate``.
+    """
     asked = find_task(model.tasks, task)
-    normaliser = normaliser or asked.normaliser
-    dtype = str(next(model.llm.parameters()).dtype).removeprefix("torch.")
-    facts = {
+    made_by = {
         "stapes": stapes.__version__,
         "task": asked.key,
+        **asked.provenance(),
         "model": name,
-        "norm": f"{normaliser}.{normalise.version(normaliser)}",
-        "jiwer": importlib.metadata.version("jiwer"),
-        "n": len(utterances),
-        "data": data_digest(utterances)[:16],
-        "synthetic": "yes" if any(utterance.synthetic for utterance in utterances) else "",
         **options.model_dump(exclude=set() if asked.grammar() is not None else {"constrained"}),
-        "dtype": dtype,
+        "dtype": str(next(model.llm.parameters()).dtype).removeprefix("torch."),
     }
-    return "|".join(f"{key}:{value}" for key, value in facts.items() if value != "")
+    return "|".join(f"{key}:{value}" for key, value in made_by.items() if value != "")
 
 
 def _predictions(

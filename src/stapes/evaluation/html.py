@@ -13,7 +13,15 @@ from stapes.errors import AudioError
 from stapes.evaluation import plots
 from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.lost import INVENTED, LOST, EntityError, all_entity_errors, by_kind, entity_errors, example_rows
-from stapes.evaluation.report import CLASS_COLUMNS, class_rows, count_rows, full_title, score_rows
+from stapes.evaluation.report import (
+    CLASS_COLUMNS,
+    class_rows,
+    count_rows,
+    full_title,
+    provenance_line,
+    score_rows,
+    signature_lines,
+)
 from stapes.evaluation.sound import MAX_SECONDS, data_uri
 from stapes.evaluation.word_errors import aligned_words, duration_bins, has_words, word_errors
 from stapes.evaluation.worst import numbers, texts, worst
@@ -55,7 +63,8 @@ def page(evaluation: Evaluation, title: str, shown: int = WORST) -> str:
 def _scores(evaluation: Evaluation) -> str:
     scores = _table(("", "score", "95 % interval"), score_rows(evaluation), "lrr")
     counts = _table(("", "count"), count_rows(evaluation), "lr")
-    return f'<div class="side">{scores}{counts}</div>\n<code>{escape(evaluation.scores["signature"])}</code>'
+    measured = "\n".join([*signature_lines(evaluation), provenance_line(evaluation)])
+    return f'<div class="side">{scores}{counts}</div>\n<code>{escape(measured)}</code>'
 
 
 def _words(evaluation: Evaluation) -> str:

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.lost import INVENTED, LOST, all_entity_errors, example_rows, kind_rows
-from stapes.evaluation.report import CLASS_COLUMNS, class_rows, count_rows, full_title, per_class, score_rows
+from stapes.evaluation.report import (
+    CLASS_COLUMNS,
+    class_rows,
+    count_rows,
+    full_title,
+    per_class,
+    provenance_line,
+    score_rows,
+    signature_lines,
+)
 from stapes.evaluation.word_errors import has_words, word_errors
 from stapes.evaluation.worst import numbers, texts, worst
 from stapes.metrics.wer import alignment
@@ -28,7 +37,8 @@ def markdown(evaluation: Evaluation, title: str, shown: int = WORST) -> str:
     """
     title = full_title(evaluation, title)
     parts = [f"# {escaped(title)}", _table(("", "score", "95 % interval"), score_rows(evaluation), "lrr")]
-    parts += [_fenced(evaluation.scores["signature"]), _table(("", "count"), count_rows(evaluation), "lr")]
+    parts += [_fenced("\n".join([*signature_lines(evaluation), provenance_line(evaluation)]))]
+    parts += [_table(("", "count"), count_rows(evaluation), "lr")]
     for heading, classes in per_class(evaluation).items():
         parts += [f"## {heading.capitalize()}", _table(CLASS_COLUMNS, class_rows(classes), "lrrrr")]
     parts += [*_confusion(evaluation), *_entities(evaluation), *_words(evaluation), *_worst(evaluation, shown)]

@@ -19,11 +19,24 @@ NAMES = {
     "sentiment_f1": "sentiment, macro F1",
     "bleu": "BLEU",
     "chrf": "chrF2",
+    "comet": "COMET",
     "wer": "WER",
+    "wer_sentence_mean": "WER, mean over utterances",
     "cer": "CER",
     "wer_whisper_en": "WER, Whisper's English normaliser",
     "ctc_wer": "WER of the CTC head alone",
 }
+PARTS = {
+    "ner_f1": {"precision": "NER precision", "recall": "NER recall"},
+    "sentiment_f1": {
+        "macro_precision": "sentiment, macro precision",
+        "macro_recall": "sentiment, macro recall",
+        "weighted_f1": "sentiment, weighted F1",
+        "accuracy": "sentiment, accuracy",
+    },
+}
+"""What is shown below a score, without an interval of its own."""
+
 COUNTS = {
     "utterances": "utterances",
     "reference_words": "words in the references",
@@ -42,17 +55,15 @@ LINE_CHARACTERS = 78
 
 
 def report(evaluation: Evaluation, title: str, shown: int = SHOWN) -> Group:
-    """Scores, signature and worst utterances, to be printed by rich.
+    """Scores, signatures, provenance and worst utterances, to be printed by rich.
 
     Args:
         evaluation: of a model on a manifest.
         title: of the table.
         shown: how many of the worst utterances.
     """
-    parts: list[Table | Text] = [
-        table(evaluation, full_title(evaluation, title)),
-        Text(evaluation.scores["signature"], style="dim"),
-    ]
+    parts: list[Table | Text] = [table(evaluation, full_title(evaluation, title))]
+    parts += [Text(line, style="dim") for line in (*signature_lines(evaluation), provenance_line(evaluation))]
     parts += [class_table(classes, heading) for heading, classes in per_class(evaluation).items()]
     positions = worst(evaluation, shown)
     if positions:
@@ -76,14 +87,30 @@ def full_title(evaluation: Evaluation, title: str) -> str:
 
 
 def score_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Name, value and 95 % interval of every score, as people read them; what rests on synthetic speech is called so."""
+    """Name, value and 95 % interval of every score, as people read them; below it what it is made of.
+
+    What rests on synthetic speech is called so.
+    """
     scores, rows = evaluation.scores, []
     said_by = f", {SYNTHETIC}" if "synthetic" in scores else ""
     for rate, name in NAMES.items():
         if rate in scores:
             interval = scores["intervals"].get(rate)
             rows.append((name + said_by, f"{scores[rate]:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""))
+            found, titles = scores.get("parts", {}).get(rate, {}), PARTS.get(rate, {})
+            rows += [(title + said_by, f"{found[part]:.2f}", "") for part, title in titles.items() if part in found]
     return rows
+
+
+def signature_lines(evaluation: Evaluation) -> list[str]:
+    """Name and signature of every score: numbers whose signatures are equal can be compared."""
+    signatures = evaluation.scores["signatures"]
+    return [f"{name}: {signatures[rate]}" for rate, name in NAMES.items() if rate in signatures]
+
+
+def provenance_line(evaluation: Evaluation) -> str:
+    """What made the answers."""
+    return f"made by: {evaluation.scores['provenance']}"
 
 
 def count_rows(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -18,10 +18,12 @@ from stapes.errors import DataError, RecipeError
 from stapes.evaluation.measures import MEASURES
 from stapes.evaluation.predictions import Predictions
 from stapes.metrics import bootstrap
+from stapes.metrics.signature import facts
 from stapes.metrics.slue import slue_score
 from stapes.tasks import Task
 from stapes.types import Score
 
+TAGS = "combined"  # those of the benchmark
 _DIGITS = 3
 
 
@@ -86,8 +88,9 @@ def joined(corpus: Corpus, evaluations: Sequence[Predictions]) -> Predictions:
     for key, line in words.lines.items():
         other = labels.lines[key]
         lines[key] = line.model_copy(update={reference: getattr(other, reference), answer: getattr(other, answer)})
-    # Facts are kept apart as within a signature, so that whatever is found in one of them is found in both.
-    return replace(words, lines=lines, signature=f"{words.signature}|{labels.signature}")
+    measures = [name for name, measure in MEASURES.items() if measure.reference == reference and name in labels.signatures]
+    signatures = words.signatures | {name: labels.signatures[name] for name in measures}
+    return replace(words, lines=lines, signatures=signatures, provenance=f"{words.provenance}; {labels.provenance}")
 
 
 def slue(
@@ -103,7 +106,7 @@ def slue(
     Args:
         voxpopuli: every utterance with its words and entities (``joined``).
         voxceleb: every utterance with its words and a sentiment (``joined``).
-        synthetic: the sound of VoxCeleb was made by a synthesiser. So was that of a corpus whose signature says so.
+        synthetic: the sound of VoxCeleb was made by a synthesiser. So was that of a corpus of which a signature says so.
         resamples: behind every interval.
         seed: of the SLUE score's.
 
@@ -111,7 +114,8 @@ def slue(
         ``slue``, and its parts ``voxpopuli_wer``, ``ner_f1``, ``voxceleb_wer``, ``sentiment_f1``; ``ner_label_f1`` besides.
 
     Raises:
-        DataError: an utterance has no label, or no reference of a corpus holds a word.
+        DataError: an utterance has no label, a corpus has no word error rate, or its entities have other tags than the
+            benchmark's.
     """
     parts = {
         "voxpopuli_wer": _score("wer", voxpopuli, resamples),
@@ -119,6 +123,11 @@ def slue(
         "voxceleb_wer": _score("wer", voxceleb, resamples),
         "sentiment_f1": _score("sentiment_f1", voxceleb, resamples),
     }
+    tags = facts(parts["ner_f1"].signature)["tags"]
+    if tags != TAGS:
+        raise DataError(
+            voxpopuli.folder, f"entities with tags:{tags}", f"tags:{TAGS}, the benchmark's", "evaluate a task with them"
+        )
     made = {VOXPOPULI.name: voxpopuli.synthetic, VOXCELEB.name: synthetic or voxceleb.synthetic}
     corpora = tuple(name for name, is_synthetic in made.items() if is_synthetic)
     whole = slue_score(**parts, synthetic=corpora, resamples=resamples, seed=seed)
@@ -128,7 +137,7 @@ def slue(
 def _score(name: str, predictions: Predictions, resamples: int) -> Score:
     measure = MEASURES[name]
     lines = list(predictions.lines.values())
-    scored = measure.scored(lines, predictions.normaliser)
+    scored = measure.scored(lines)
     if len(scored) < len(lines):
         raise DataError(
             predictions.folder,
@@ -136,7 +145,10 @@ def _score(name: str, predictions: Predictions, resamples: int) -> Score:
             "all of them to have it, since the SLUE score is about a whole corpus",
             "words and labels of a corpus may be in two evaluations: name both" if not scored else "",
         )
-    return measure.of(scored, predictions.normaliser, resamples)
+    if name not in predictions.signatures:
+        fix = "evaluate a task whose answers have it; words and labels of a corpus may be in two evaluations: name both"
+        raise DataError(predictions.folder, f"no {measure.title}", f"one beside {', '.join(predictions.signatures)}", fix)
+    return measure.of(scored, predictions.signatures[name], resamples)
 
 
 def as_json(scores: dict[str, Score]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class CTCHead(nn.Module):
 
     def log_probs(self, embeddings: Padded) -> Tensor:
         """(B, K, D) -> (B, K, 1 + P) log-probabilities in float32, blank first."""
-        direction = F.normalize(embeddings.values.float(), dim=-1)
+        direction = F.normalize(embeddings.zero_padding().values.float(), dim=-1)
         pieces = self.log_scale.exp() * (direction @ self.centred.T).float()
         return torch.cat([self.blank(direction).float() * self.log_scale.exp(), pieces], dim=-1).log_softmax(-1)
 
@@ -95,5 +95,5 @@ class CTCHead(nn.Module):
         weight = weight.to(log_probs.dtype)
         pieces = log_probs[:, :, 1:].softmax(-1)
         expected = (weight.mT @ pieces) @ self.table.to(pieces.dtype)
-        sound = weight.mT @ embeddings.values.to(weight.dtype)
+        sound = weight.mT @ embeddings.zero_padding().values.to(weight.dtype)
         return Padded(expected + self.residual(sound), lengths).zero_padding()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from importlib.util import find_spec
 from statistics import fmean
 from typing import Any
 
@@ -133,15 +134,14 @@ def comet(
     """
     require_pairs("comet", sources, hypotheses)
     require_pairs("comet", references, hypotheses)
-    try:
-        from comet import download_model, load_from_checkpoint
-    except ImportError:
-        raise MissingDependency("COMET", "comet") from None
+    checkpoint = fetch_comet(model)
+    from comet import load_from_checkpoint
+
     rows = [
         {"src": source, "mt": hypothesis, "ref": reference}
         for source, reference, hypothesis in zip(sources, references, hypotheses, strict=True)
     ]
-    predicted = load_from_checkpoint(download_model(model)).predict(rows, batch_size=batch_size, gpus=gpus)
+    predicted = load_from_checkpoint(checkpoint).predict(rows, batch_size=batch_size, gpus=gpus)
     scores = [float(score) for score in predicted.scores]
     return Score(
         value=100.0 * fmean(scores),
@@ -149,6 +149,19 @@ def comet(
         interval=bootstrap.interval(scores, [1] * len(scores), resamples=resamples, seed=seed) if resamples else None,
         signature=f"comet|model:{model}|unbabel-comet:{importlib.metadata.version('unbabel-comet')}|n:{len(scores)}",
     )
+
+
+def fetch_comet(model: str) -> str:
+    """The path of a COMET model, downloaded if need be: to be done before there is anything to score.
+
+    Raises:
+        MissingDependency: ``unbabel-comet`` is not installed.
+    """
+    if find_spec("comet") is None:
+        raise MissingDependency("COMET", "comet")
+    from comet import download_model
+
+    return str(download_model(model))
 
 
 # The sums are not part of sacrebleu's public interface, but its own bootstrap and paired tests go through these methods.

@@ -69,9 +69,7 @@ def wer(
 
     Returns:
         The rate in percent. Parts: ``substitutions``, ``deletions``, ``insertions``, ``hits``, ``reference_words``;
-        ``sentence_mean``, the unweighted mean in percent of the utterances' own rates, which is what the code of arXiv
-        2409.17044 computes (utterances with an empty reference have none); ``utterance_errors`` and ``utterance_words``,
-        lists in the order given.
+        ``utterance_errors`` and ``utterance_words``, lists in the order given.
 
     Raises:
         DataError: the lists differ in length or are empty, or no reference holds a word.
@@ -174,7 +172,6 @@ def _score(
             "insertions": sum(utterance.insertions for utterance in utterances),
             "hits": sum(utterance.hits for utterance in utterances),
             f"reference_{unit}": sum(lengths),
-            "sentence_mean": fmean(utterance.rate for utterance in utterances if utterance.reference_words),
             "utterance_errors": errors,
             f"utterance_{unit}": lengths,
         },

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stapes.metrics.wer import cer, wer
 from stapes.tasks.base import Result, Task, key_of
-from stapes.tasks.style import LONGER, NORMALISERS, Style, check_style, is_said, said
+from stapes.tasks.style import LONGER, NORMALISERS, Style, check_style, in_style, is_said, said
 from stapes.text import normalise
 from stapes.types import Score, Utterance
 
@@ -85,7 +85,7 @@ class ASR(Task):
         self, references: Sequence[Result], hypotheses: Sequence[Result], normaliser: str | None = None, resamples: int = 1000
     ) -> dict[str, Score]:
         """WER and CER; see ``Task.scores``."""
-        return rates(references, hypotheses, normaliser or self.normaliser, resamples)
+        return in_style(rates(references, hypotheses, normaliser or self.normaliser, resamples), self.style)
 
 
 def rates(references: Sequence[Result], hypotheses: Sequence[Result], normaliser: str, resamples: int) -> dict[str, Score]:

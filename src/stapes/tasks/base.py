@@ -139,6 +139,10 @@ class Task(ABC):
         """What there is to be compared besides the texts, as ``predictions.jsonl`` has it."""
         return {}
 
+    def provenance(self) -> dict[str, str]:
+        """What its key does not tell of how answers are written, for the provenance of an evaluation."""
+        return {}
+
 
 def find_task(tasks: Mapping[str, Task], key: str) -> Task:
     """The task of that key; the first if it is empty.

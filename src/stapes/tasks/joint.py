@@ -81,6 +81,10 @@ class Joint(Task):
         """Those of the second task."""
         return self.second.labels(reference, hypothesis)
 
+    def provenance(self) -> dict[str, str]:
+        """That of the second task."""
+        return self.second.provenance()
+
 
 class TranscriptAndEntities(Joint):
     """``asr+ner``: a transcript, and below it the list of its entities.

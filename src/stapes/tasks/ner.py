@@ -8,7 +8,7 @@ from typing import Any, Literal
 from stapes.metrics.entities import entity_f1, label_f1, phrases
 from stapes.tasks.asr import rates
 from stapes.tasks.base import Result, Task, key_of
-from stapes.tasks.style import LONGER, NORMALISERS, Style, check_style, is_said, letter_class, named, said
+from stapes.tasks.style import LONGER, NORMALISERS, Style, check_style, in_style, is_said, letter_class, named, said
 from stapes.text.markup import MARKUPS, Markup, normalise_marked
 from stapes.text.tags import COMBINED, RAW
 from stapes.types import Score, Utterance
@@ -85,8 +85,8 @@ class NER(Task):
         return "named" if named(utterance, self.style) else "nothing"
 
     def reference(self, utterance: Utterance) -> Result:
-        """Transcript and entities as the corpus has them, nested ones included."""
-        return Result(said(utterance, self.style), named(utterance, self.style) or ())
+        """Transcript, where one is asked for, and entities as the corpus has them, nested ones included."""
+        return Result(said(utterance, self.style) if self.markup.scores_sound else "", named(utterance, self.style) or ())
 
     def parse(self, answer: str) -> Result:
         """What the markup says."""
@@ -104,7 +104,7 @@ class NER(Task):
         }
         if self.markup.scores_sound:
             scores |= rates(references, hypotheses, normaliser or self.normaliser, resamples)
-        return scores
+        return in_style(scores, self.style)
 
     def grammar(self) -> str:
         """See ``Task.grammar``."""
@@ -117,6 +117,10 @@ class NER(Task):
     def labels(self, reference: Result, hypothesis: Result) -> dict[str, Any]:
         """The entities as they are scored."""
         return {"reference_entities": self._phrases(reference), "entities": self._phrases(hypothesis)}
+
+    def provenance(self) -> dict[str, str]:
+        """The markup, which no score depends on but by what the model made of it."""
+        return {"markup": self.markup.name}
 
     def _phrases(self, result: Result) -> list[tuple[str, str]]:
         return phrases(result.entities or (), self.tags)

@@ -6,8 +6,9 @@ import re
 from typing import Literal
 
 from stapes.errors import RecipeError
+from stapes.metrics.signature import with_facts
 from stapes.registry import nearest
-from stapes.types import Entity, Utterance
+from stapes.types import Entity, Score, Utterance
 
 Style = Literal["spoken", "written"]
 NORMALISERS: dict[str, str] = {"spoken": "slue", "written": "none"}
@@ -42,3 +43,8 @@ def said(utterance: Utterance, style: str) -> str:
 def named(utterance: Utterance, style: str) -> tuple[Entity, ...] | None:
     """The entities of ``said``; None where they are not known."""
     return utterance.entities if style == "spoken" or utterance.raw_text is None else utterance.raw_entities
+
+
+def in_style(scores: dict[str, Score], style: str) -> dict[str, Score]:
+    """Scores against references of a style: their signatures name it, where it is not the spoken one."""
+    return {name: with_facts(score, style="" if style == "spoken" else style) for name, score in scores.items()}

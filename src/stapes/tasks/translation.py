@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stapes.metrics.signature import with_facts
 from stapes.metrics.translation import bleu, chrf
 from stapes.tasks.base import Result, Task, key_of
 from stapes.text import normalise
@@ -106,10 +107,11 @@ class Translation(Task):
         """BLEU and chrF, on texts as they are written."""
         expected, found = [each.text for each in references], [each.text for each in hypotheses]
         tokenize = TOKENIZERS.get(self.to, "13a")
-        return {
+        scores = {
             "bleu": bleu(expected, found, tokenize=tokenize, resamples=resamples),
             "chrf": chrf(expected, found, resamples=resamples),
         }
+        return {name: with_facts(score, to=self.to) for name, score in scores.items()}
 
     def labels(self, reference: Result, hypothesis: Result) -> dict[str, Any]:
         """Both translations."""

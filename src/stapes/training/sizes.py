@@ -30,6 +30,7 @@ from stapes.recipe import Recipe, Stage
 from stapes.registry import Table
 
 SECONDS_PER_UTTERANCE = 10.0
+TOKENS_PER_SECOND = 4.0  # ours: of speech, in the LLM's vocabulary; English has three to four
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Outline:
         origins: part -> where its sizes are from, for encoder and LLM unless they come without weights.
         frames_per_second: what the encoder gives for an utterance of ordinary length, in a second of it; with ``window: 30s``
             those of 30 s. None, as the next, where a part is missing.
-        embeddings_per_second: what the adapter gives.
+        embeddings_per_second: what the adapter gives, as ``expected_embeddings`` has it.
+        most_embeddings_per_second: the bound, where the number depends on what is heard; else None.
+        longest_frames: of the longest utterance that the recipe takes (``data.max_seconds``).
     """
 
     model: nn.ModuleDict
@@ -50,6 +53,8 @@ class Outline:
     frames_per_second: float | None
     embeddings_per_second: float | None
     origins: dict[str, str] = field(default_factory=dict)
+    most_embeddings_per_second: float | None = None
+    longest_frames: int = 0
 
 
 def outline(recipe: Recipe) -> Outline:
@@ -98,12 +103,31 @@ def outline(recipe: Recipe) -> Outline:
         lora.add(llm, **recipe.lora.model_dump())
     if recipe.encoder_lora is not None:
         lora.add(encoder, **recipe.encoder_lora.model_dump(), side="encoder")
-    heard = encoder.max_seconds if getattr(encoder, "window", "none") == "30s" else SECONDS_PER_UTTERANCE
-    frames = round(float(heard) / seconds_per_frame)  # type: ignore[arg-type]
-    rate = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE
+    window = float(encoder.max_seconds)  # type: ignore[arg-type]
+    is_filled = getattr(encoder, "window", "none") == "30s"
+    frames = round((window if is_filled else SECONDS_PER_UTTERANCE) / seconds_per_frame)
+    longest = round((window if is_filled else min(window, recipe.data.max_seconds)) / seconds_per_frame)
+    rate = expected_embeddings(adapter, frames, SECONDS_PER_UTTERANCE) / SECONDS_PER_UTTERANCE
+    most = float(adapter.output_lengths(torch.tensor([frames]))) / SECONDS_PER_UTTERANCE if adapter.lengths_are_bounds else None
     parts = {"encoder": encoder, "adapter": adapter, **({"ctc": head} if head is not None else {}), "llm": llm}
     parts["losses"] = modules
-    return Outline(nn.ModuleDict(parts), {}, frames / SECONDS_PER_UTTERANCE, rate, origins)
+    return Outline(nn.ModuleDict(parts), {}, frames / SECONDS_PER_UTTERANCE, rate, origins, most, longest)
+
+
+def expected_embeddings(adapter: Any, frames: int, seconds: float) -> float:
+    """How many embeddings an adapter gives for an utterance.
+
+    Where that depends on what is heard, one for each token of ordinary speech: ours, and what such adapters learn to give. The
+    compressions that arXiv 2409.17044 has, 13:1 (``ctc``) and 25:1 (``cif``) of 50 frames a second, are 3.8 and 2 a second. An
+    adapter that is not trained yet may give many more.
+
+    Args:
+        adapter: any.
+        frames: of the utterance, those of a window that is filled up included.
+        seconds: of speech in it.
+    """
+    most = float(adapter.output_lengths(torch.tensor([frames])))
+    return min(most, TOKENS_PER_SECOND * seconds) if adapter.lengths_are_bounds else most
 
 
 def counts(model: nn.Module, stage: Stage | None = None) -> dict[str, tuple[int, int]]:
