@@ -155,6 +155,65 @@ def tone_run(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
         return train(resolved, folder / "run", "cpu")
 
 
+@pytest.fixture(scope="session")
+def labelled_tones(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the tone language with labels: ``train.jsonl`` has them all, ``slue-voxpopuli/dev.jsonl`` and
+    ``slue-voxceleb/dev.jsonl`` what their corpora have.
+
+    The first letter is an entity, the translation is said backwards, and the sentiment goes round.
+    """
+    from dataclasses import replace
+
+    from stapes.data.manifest import read_manifest, write_manifest
+    from stapes.types import Entity
+
+    folder = tmp_path_factory.mktemp("labelled-tones")
+    sentiments = ("Negative", "Neutral", "Positive")
+    for part in ("train", "dev"):
+        named, felt, every = [], [], []
+        for number, row in enumerate(read_manifest(tones / f"{part}.jsonl")):
+            named.append(replace(row, entities=(Entity("PERSON", 0, 1, row.text[0]),)))
+            felt.append(replace(row, sentiment=sentiments[number % 3]))
+            more = {"raw_text": f"{row.text.upper()}.", "translations": {"fr": row.text[::-1]}}
+            every.append(replace(named[-1], sentiment=felt[-1].sentiment, **more))
+        write_manifest(folder / f"slue-voxpopuli/{part}.jsonl", named)
+        write_manifest(folder / f"slue-voxceleb/{part}.jsonl", felt)
+        write_manifest(folder / f"{part}.jsonl", every)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_run(tmp_path_factory: pytest.TempPathFactory, labelled_tones: Path) -> Path:
+    """The run folder of a model of toys with several tasks, which has learnt to write what each of them looks like."""
+    from stapes import recipe
+    from stapes.training.stages import train
+
+    folder, data = tmp_path_factory.mktemp("task-run"), str(labelled_tones / "train.jsonl")
+    tasks = [{"name": "asr"}, {"name": "asr", "style": "written"}, {"name": "ner"}, {"name": "sentiment"}]
+    resolved = recipe.parse(
+        {
+            "encoder": {"name": "toy"},
+            "adapter": {"name": "stack_mlp", "stride": 3, "hidden_dim": 64},
+            "llm": {"name": "toy"},
+            "tasks": [*tasks, {"name": "translation", "to": "fr"}],
+            "ctc": {"merges": 32},
+            "lora": {"rank": 16, "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]},
+            "train": {"batch_seconds": 60, "learning_rate": 1e-2, "lora_learning_rate": 1e-2, "warmup_steps": 10},
+            "data": {
+                "train": [{"path": data, "task": key} for key in ("asr", "asr.written", "ner", "sentiment", "translation.fr")]
+            },
+            "stages": [
+                {"name": "align", "steps": 20, "losses": {"ctc": 1.0}, "trainable": ["adapter", "ctc"], "mixture": [data]},
+                {"name": "listen", "steps": 40, "losses": {"next_token": 1.0, "ctc": 1.0}},
+            ],
+            "decoding": {"ctc_weight": 0.01},  # more would leave no place for markup
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAPES_CACHE", str(folder / "cache"))
+        return train(resolved, folder / "run", "cpu")
+
+
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Callable[..., Path]:
     """evaluated(name, lines, normaliser): a folder as `stapes evaluate` writes it, with these lines of predictions.

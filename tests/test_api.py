@@ -170,7 +170,9 @@ def test_evaluation_of_a_manifest(model: Stapes, tones: Path):
     assert found.scores["utterances"] == 4
     assert found.scores == model.evaluate(rows).scores
     assert f"|model:run@{model.digest[:12]}|" in found.scores["provenance"]
-    assert "|ctc_weight:0.9|" in model.evaluate(rows, ctc_weight=0.9).scores["provenance"]
+    other = model.evaluate(rows, ctc_weight=0.9).scores["provenance"]
+    assert "|ctc_weight:0.9|" in other
+    assert [model.provenance(), model.provenance("asr", ctc_weight=0.9)] == [found.scores["provenance"], other]
     with pytest.raises(DataError, match="limit: 0, expected at least 1"):
         model.evaluate(rows, limit=0)
 

@@ -18,7 +18,7 @@ from stapes.data.manifest import read_manifest
 from stapes.decoding.longform import BATCH_SECONDS, Transcript, recognise
 from stapes.device import place, resolve_device, resolve_dtype
 from stapes.errors import AudioError, DataError, RecipeError
-from stapes.evaluation.evaluate import Evaluation, evaluate
+from stapes.evaluation.evaluate import Evaluation, evaluate, provenance
 from stapes.model import SpeechLLM
 from stapes.recipe import Decoding, Recipe
 from stapes.registry import nearest
@@ -79,7 +79,7 @@ class Stapes(
     Args:
         module: the ``torch.nn.Module``: encoder, adapter, LLM; in evaluation mode.
         recipe: that trained it; its ``decoding`` is in force.
-        name: what it was loaded as, for messages and signatures.
+        name: what it was loaded as, for messages and the provenance of scores.
         folder: where its checkpoint lies.
 
     Attributes:
@@ -227,10 +227,27 @@ class Stapes(
             normaliser=normaliser,
             comet=comet,
             batch_seconds=batch_seconds,
-            name=f"{self.name}@{self.digest[:12]}",
+            name=self._signed,
             on_progress=on_progress,
             on_unreadable=on_unreadable,
         )
+
+    def provenance(self, task: str | None = None, **decoding: Any) -> str:
+        """That of the scores that ``evaluate`` would give; nothing is computed.
+
+        Args:
+            task: the key of what is asked ("asr", "asr.written"); the model's first if None.
+            **decoding: as in ``load``, for this call.
+
+        Raises:
+            RecipeError: an option is wrong, or the model was not trained for the task.
+        """
+        return provenance(self.module, self._options(decoding), task=task or "", name=self._signed)
+
+    @property
+    def _signed(self) -> str:
+        """How the provenance of scores names it."""
+        return f"{self.name}@{self.digest[:12]}"
 
     def _options(self, changes: Mapping[str, Any]) -> Decoding:
         return decoding_options(self.recipe.decoding, changes, has_ctc=self.module.ctc is not None)

@@ -31,6 +31,16 @@ def test_two_evaluations_of_a_model(stapes: Run, tone_run: Path, tones: Path, tm
     assert f"{folders[0]} (A) and {folders[1]} (B)" in " ".join(shown.stdout.split())
 
 
+def test_synthetic_speech_is_called_so(stapes: Run, evaluated: Callable[..., Path]):
+    def shown(names: str, **signatures: str) -> str:
+        lines = [{"id": "u1", "reference": "a", "hypothesis": "a"}]
+        return " ".join(stapes("compare", *(evaluated(name, lines, **signatures) for name in names)).stdout.split())
+
+    assert "synthetic speech" not in shown("ab")
+    every = dict.fromkeys(("wer", "wer_sentence_mean", "cer"), "wer|norm:slue.v1|synthetic:yes|n:1")
+    assert "(B) (synthetic speech)" in shown("cd", **every)
+
+
 def test_what_is_wrong(stapes: Run, one_line: Callable[[Result], str], evaluated: Callable[..., Path], tmp_path: Path):
     first = evaluated("a", [{"id": "u1", "reference": "a", "hypothesis": "a"}])
     second = evaluated("b", [{"id": "u2", "reference": "a", "hypothesis": "a"}])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import Result
 
 import stapes as package
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.evaluation.markdown import escaped
 
 Run = Callable[..., Result]
 
@@ -32,11 +34,12 @@ def test_json_is_one_object_and_nothing_else(stapes: Run, run: Path, data: Path)
     assert scores == package.load(run, device="cpu").evaluate(data, limit=3).scores
     assert scores["utterances"] == 3
     assert {"wer", "cer", "substitutions", "deletions", "insertions", "intervals", "signatures", "provenance"} <= set(scores)
-    assert json.loads((run / "evaluation-dev/scores.json").read_text()) == scores
-    assert len((run / "evaluation-dev/predictions.jsonl").read_text().splitlines()) == 3
-    assert (run / "evaluation-dev/report.md").read_text().startswith("# run on ")
-    assert f"<h1>run on {data}</h1>" in (run / "evaluation-dev/report.html").read_text()
-    assert result.stderr == f"predictions, scores and reports: {run / 'evaluation-dev'}\n"
+    folder = run / f"evaluation-{data.parent.name}-dev-asr-limit3"
+    assert json.loads((folder / "scores.json").read_text()) == scores
+    assert len((folder / "predictions.jsonl").read_text().splitlines()) == 3
+    assert (folder / "report.md").read_text().startswith("# run on ")
+    assert f"<h1>run on {data}</h1>" in (folder / "report.html").read_text()
+    assert result.stderr == f"predictions, scores and reports: {folder}\n"
 
 
 def test_a_table_for_people(stapes: Run, run: Path, data: Path, tmp_path: Path):
@@ -50,7 +53,7 @@ def test_a_table_for_people(stapes: Run, run: Path, data: Path, tmp_path: Path):
     assert (folder / "predictions.jsonl").is_file()
     assert (folder / "report.md").is_file()
     assert not (folder / "report.html").exists()
-    assert not (run / "evaluation-dev").exists()
+    assert not list(run.glob("evaluation-*"))
 
 
 def test_unreadable_sound_is_counted_and_the_status_says_so(stapes: Run, run: Path, data: Path, tmp_path: Path):
@@ -66,6 +69,57 @@ def test_unreadable_sound_is_counted_and_the_status_says_so(stapes: Run, run: Pa
     assert result.exit_code == 2
     assert json.loads(result.stdout)["unreadable"] == 1
     assert f"error: {tmp_path / 'mine.jsonl'}:3: {broken}: " in result.stderr
+
+
+def test_every_task_corpus_and_style_has_a_folder_of_its_own(stapes: Run, task_run: Path, labelled_tones: Path, tmp_path: Path):
+    run = shutil.copytree(task_run, tmp_path / "run")
+    every = labelled_tones / "dev.jsonl"
+    asked = {
+        "slue-voxpopuli-dev-asr": ("--data", labelled_tones / "slue-voxpopuli/dev.jsonl"),
+        "slue-voxceleb-dev-asr": ("--data", labelled_tones / "slue-voxceleb/dev.jsonl"),
+        "slue-voxpopuli-dev-ner": ("--data", labelled_tones / "slue-voxpopuli/dev.jsonl", "--task", "ner"),
+        "slue-voxceleb-dev-sentiment": ("--data", labelled_tones / "slue-voxceleb/dev.jsonl", "--task", "sentiment"),
+        f"{labelled_tones.name}-dev-asr.written": ("--data", every, "--style", "written"),
+        f"{labelled_tones.name}-dev-translation.fr": ("--data", every, "--to", "fr"),
+    }
+    for name, options in asked.items():
+        result = stapes("evaluate", run, *options, "--device", "cpu", "--no-html", "--json")
+        assert result.exit_code == 0, result.stderr
+        scores = json.loads((run / f"evaluation-{name}/scores.json").read_text())
+        assert scores == json.loads(result.stdout)
+        assert f"|task:{name.rpartition('dev-')[2]}|" in scores["provenance"]
+    assert len(list(run.glob("evaluation-*"))) == len(asked)
+    measures = {name: set(json.loads((run / f"evaluation-{name}/scores.json").read_text())["intervals"]) for name in asked}
+    assert {"ner_f1", "ner_label_f1", "wer"} <= measures["slue-voxpopuli-dev-ner"]
+    assert "sentiment_f1" in measures["slue-voxceleb-dev-sentiment"]
+    assert {"bleu", "chrf"} <= measures[f"{labelled_tones.name}-dev-translation.fr"]
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_synthetic_speech_is_called_so(
+    stapes: Run, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.chdir(tmp_path)
+    rows = read_manifest(data)
+    write_manifest(tmp_path / "spoken/dev.jsonl", [replace(row, synthetic=number < count) for number, row in enumerate(rows)])
+    command = ("evaluate", run, "--data", "spoken/dev.jsonl")
+    shown = stapes(*command)
+    assert shown.exit_code == 0, shown.stderr
+    part = ": 2 of 6 utterances" if count == 2 else ""
+    title = f"run on spoken/dev.jsonl (synthetic speech{part})"
+    assert title in " ".join(shown.stdout.split()), "broken where the table ends"
+    for name in ("WER", "CER", "WER of the CTC head alone"):
+        assert f"{name}, synthetic speech " in shown.stdout
+    folder = run / "evaluation-spoken-dev-asr"
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert text.startswith(f"# {escaped(title)}\n")
+    assert "| WER, synthetic speech |" in text
+    assert f"| said by a synthesiser | {count} |" in text
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert ">WER, synthetic speech<" in page
+    assert json.loads((folder / "scores.json").read_text())["synthetic"] == count
+    assert "synthetic speech" not in stapes("evaluate", run, "--data", data, "--no-html").stdout
 
 
 # -- what is wrong is one line -----------------------------------------------------------------------------------------

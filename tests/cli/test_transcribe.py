@@ -15,6 +15,7 @@ from typer.testing import Result
 import stapes as package
 from stapes.api import Stapes
 from stapes.cli.transcribe import expand
+from stapes.decoding.formats import render
 from stapes.decoding.longform import Transcript
 from stapes.errors import AudioError
 
@@ -172,16 +173,96 @@ def test_patterns_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("b.wav", "a.wav", "a[1].wav", "notes.txt", "sub/c.flac", "sub/.hidden.wav"):
         Path(name).parent.mkdir(exist_ok=True)
         soundfile.write(name, np.zeros(10), 16_000, format="WAV")
-    assert expand(["*.wav", "-"]) == ["a.wav", "a[1].wav", "b.wav", "-"]
-    assert expand(["b.wav", "a.wav"]) == ["b.wav", "a.wav"]
-    assert expand(["a[1].wav"]) == ["a[1].wav"]
-    assert expand(["**/*.flac"]) == ["sub/c.flac"]
-    assert expand(["sub"]) == ["sub/c.flac"]
-    assert expand([str(tmp_path / "*.txt")]) == [str(tmp_path / "notes.txt")]
-    assert expand(["*.mp3"]) == ["*.mp3"]
+
+    def names(*files: str) -> list[str]:
+        return [name for name, _ in expand(list(files))]
+
+    assert names("*.wav", "-") == ["a.wav", "a[1].wav", "b.wav", "-"]
+    assert names("b.wav", "a.wav") == ["b.wav", "a.wav"]
+    assert names("a[1].wav") == ["a[1].wav"]
+    assert names("**/*.flac") == ["sub/c.flac"]
+    assert names("sub") == ["sub/c.flac"]
+    assert names(str(tmp_path / "*.txt")) == [str(tmp_path / "notes.txt")]
+    assert names("*.mp3") == ["*.mp3"]
+    assert expand([str(tmp_path / "sub"), "sub/c.flac", "-"]) == [
+        (str(tmp_path / "sub/c.flac"), Path("c.flac")),
+        ("sub/c.flac", Path("c.flac")),
+        ("-", Path("stdin")),
+    ]
+    assert ("sub/c.flac", Path("sub/c.flac")) in expand(["."])
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="empty: no sound file in this folder"):
         expand(["empty"])
+
+
+def test_a_folder_of_folders_is_written_as_it_is(
+    stapes: Run, tone_run: Path, files: list[Path], heard: list[Transcript], tmp_path: Path
+):
+    """Files of one name in two folders stay two."""
+    for folder, file in zip(("a", "b/c"), files, strict=False):
+        (tmp_path / "talks" / folder).mkdir(parents=True)
+        shutil.copy(file, tmp_path / "talks" / folder / "1.wav")
+    result = stapes("transcribe", tmp_path / "talks", files[2], "-m", tone_run, "-o", f"{tmp_path}/texts/")
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    written = {str(path.relative_to(tmp_path / "texts")): path.read_text() for path in tmp_path.glob("texts/**/*.txt")}
+    assert written == {
+        "a/1.txt": f"{heard[0].text}\n",
+        "b/c/1.txt": f"{heard[1].text}\n",
+        f"{files[2].stem}.txt": f"{heard[2].text}\n",
+    }
+
+
+def test_each_task_by_its_options(stapes: Run, one_line: Callable[[Result], str], task_run: Path, files: list[Path]):
+    several = package.load(task_run, device="cpu")
+
+    def printed(*options: str) -> str:
+        result = stapes("transcribe", files[0], "-m", task_run, *options)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout.removesuffix("\n")
+
+    asked = {
+        (): {},
+        ("--style", "written"): {"style": "written"},
+        ("--task", "ner"): {"task": "ner"},
+        ("--task", "sentiment"): {"task": "sentiment"},
+        ("--to", "fr"): {"to": "fr"},
+        ("--task", "translation", "--to", "fr"): {"to": "fr"},
+    }
+    found = {options: printed(*options) for options in asked}
+    assert found == {options: render(several.transcribe(files[0], **asked[options]), "text") for options in asked}
+    assert len(set(found.values())) == 5, found
+    assert found["--style", "written"].isupper()
+    assert found["--task", "ner"].startswith("[PERSON ")
+    assert found["--task", "sentiment"] in ("Negative", "Neutral", "Positive")
+    line = json.loads(printed("--task", "ner", "--format", "json"))
+    assert line["entities"][0]["label"] == "PERSON"
+    assert (
+        "task: 'ner.written', expected what run was trained for: asr, asr.written, ner, sentiment, translation.fr"
+        in one_line(stapes("transcribe", files[0], "-m", task_run, "--task", "ner", "--style", "written"))
+    )
+    assert "'translation.de'" in one_line(stapes("transcribe", files[0], "-m", task_run, "--to", "de"))
+
+
+def test_entities_are_coloured_on_a_terminal_alone(
+    stapes: Run, task_run: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = package.load(task_run, device="cpu").transcribe(files[0], task="ner")
+    first = found.entities[0]
+    bracketed = render(found, "text")
+    assert (first.start, first.label) == (0, "PERSON")
+    command = ("transcribe", files[0], "-m", task_run, "--task", "ner")
+    assert stapes(*command).stdout == f"{bracketed}\n"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    shown = stapes(*command, "--quiet").stdout
+    assert shown.startswith(f"\x1b[1;32m{first.phrase}\x1b[0m\x1b[2;32m PERSON\x1b[0m"), "bold green, and the tag dim"
+    assert "[PERSON" not in shown
+    two = stapes("transcribe", *files[:2], "-m", task_run, "--task", "ner", "--quiet").stdout.splitlines()
+    assert two[0].startswith(f"{files[0]}: \x1b[1;32m{first.phrase}")
+    assert stapes(*command, "-o", tmp_path / "all.txt", "--quiet").exit_code == 0
+    assert (tmp_path / "all.txt").read_text() == f"{bracketed}\n", "a file has no colours"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert stapes(*command, "--quiet").stdout == f"{bracketed}\n", "without colours a tag could be a word"
 
 
 def test_on_a_terminal_progress_is_shown_and_results_stay_apart(

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stapes.errors import DataError
 from stapes.evaluation.evaluate import Evaluation, Prediction
-from stapes.evaluation.predictions import read_predictions, setting
+from stapes.evaluation.predictions import finished, predictions_of, read_predictions, setting
 from stapes.metrics.wer import UtteranceErrors
 
 LINE = {"id": "u1", "reference": "the eu", "hypothesis": "the u", "errors": 1, "substitutions": 1, "duration": 2.5}
@@ -38,11 +39,56 @@ def test_what_is_written_is_read(evaluated: Callable[..., Path]):
 
 def test_what_an_evaluation_saves_is_read(tmp_path: Path):
     predictions = [Prediction("a", "so be it", "so it", None, UtteranceErrors(0, 1, 0, 3), 1.0, False)]
-    signatures = {"wer": "wer|norm:none.v1|n:1"}
-    Evaluation({"wer": 33.3, "signatures": signatures}, predictions, "none").save(tmp_path)
+    measured = {"signatures": {"wer": "wer|norm:none.v1|n:1"}, "provenance": "task:asr|model:mine"}
+    Evaluation({"wer": 33.3} | measured, predictions, "none").save(tmp_path)
     found = read_predictions(str(tmp_path))
-    assert found.signatures == signatures
+    assert {"signatures": found.signatures, "provenance": found.provenance} == measured
     assert found.lines["a"].hypothesis == "so it"
+
+
+def test_of_every_task_what_is_saved_is_what_was_in_memory(made: Callable[..., Evaluation], tmp_path: Path):
+    rows = [
+        {"text": "on monday in ghent", "entities": [("DATE", "monday")], "sentiment": "mixed", "translations": {"fr": "oui"}}
+    ]
+    answers = {"asr": "on monday", "ner": "on [WHEN monday]", "sentiment": "?", "asr+sentiment": "on\nNeutral"}
+    for task, answer in answers.items():
+        evaluation = made({"name": task}, rows, [answer], unreadable={0: "no such file"})
+        evaluation.save(tmp_path / task)
+        assert predictions_of(evaluation, str(tmp_path / task)) == read_predictions(tmp_path / task)
+        wanted = evaluation.scores["provenance"], evaluation.utterances, evaluation.normaliser
+        assert finished(tmp_path / task, *wanted) is None, "a sound was not heard"
+        heard = made({"name": task}, rows, [answer])
+        heard.save(tmp_path / task)
+        assert finished(tmp_path / task, *wanted) == predictions_of(heard, str(tmp_path / task))
+
+
+def test_finished_is_what_is_whole_and_the_same(made: Callable[..., Evaluation], tmp_path: Path):
+    evaluation, folder = made({"name": "asr"}, [{"text": "a b"}, {"text": "c"}], ["a b", "c"]), tmp_path / "run"
+    evaluation.save(folder)
+    (first, second), made_by = evaluation.utterances, evaluation.scores["provenance"]
+    assert finished(folder, made_by, [first, second], "slue") == read_predictions(folder)
+    assert finished(folder, f"{made_by}|beams:4", [first, second], "slue") is None
+    assert finished(folder, made_by, [first, second], "none") is None
+    assert finished(folder, made_by, [first], "slue") is None
+    assert finished(folder, made_by, [first, replace(second, text="d")], "slue") is None
+    assert finished(folder, made_by, [first, replace(second, synthetic=True)], "slue") is None
+    assert finished(folder / "nope", made_by, [first, second], "slue") is None
+    lines = (folder / "predictions.jsonl").read_text().splitlines(keepends=True)
+    for cut in (lines[0], lines[0] + '{"id": "u1", "refer'):
+        (folder / "predictions.jsonl").write_text(cut)
+        assert finished(folder, made_by, [first, second], "slue") is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "synthetic"),
+    [
+        ("wer|norm:slue.v1|synthetic:yes|n:1", True),
+        ("wer|norm:slue.v1|n:1", False),
+        ("comet|norm:slue.v1|model:not-synthetic:yes", False),
+    ],
+)
+def test_synthetic_sound_is_in_the_signature(evaluated: Callable[..., Path], signature: str, synthetic: bool):
+    assert read_predictions(evaluated("run", [LINE], wer=signature)).synthetic is synthetic
 
 
 @pytest.mark.parametrize(

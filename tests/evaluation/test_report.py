@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from stapes.evaluation.evaluate import Evaluation, Prediction
-from stapes.evaluation.report import report
+from stapes.evaluation.report import report, score_rows
 from stapes.metrics.wer import per_utterance
 
 REFERENCES = ["the cat sat", "on the mat", "all is well", "one two three four"]
@@ -103,3 +103,12 @@ def test_translations_have_neither(made: Callable[..., Evaluation]):
     assert "WER" not in text
     assert " by tag" not in text
     assert " by label" not in text
+
+
+def test_what_a_score_is_made_of_is_called_synthetic_too(made: Callable[..., Evaluation]):
+    found = made({"name": "sentiment"}, [{"text": "a", "sentiment": "Neutral", "synthetic": True}], ["Neutral"])
+    assert found.scores["signatures"]["sentiment_f1"].endswith("|synthetic:yes")
+    found.scores["synthetic"] = 1
+    names = [name for name, *_ in score_rows(found)]
+    assert names[:2] == ["sentiment, macro F1, synthetic speech", "sentiment, macro precision, synthetic speech"]
+    assert all(name.endswith(", synthetic speech") for name in names)

@@ -10,7 +10,7 @@ import stapes
 from stapes.data.manifest import read_manifest
 from stapes.errors import DataError
 from stapes.evaluation.evaluate import Evaluation
-from stapes.evaluation.save import save_reports
+from stapes.evaluation.save import folder_name, save_reports
 
 
 def test_of_a_real_run(tone_run: Path, tones: Path, tmp_path: Path):
@@ -41,3 +41,21 @@ def test_a_folder_that_cannot_be_written(made: Callable[..., Evaluation], tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         save_reports(made({"name": "asr"}, [{"text": "a"}], ["a"]), tmp_path / "file", "t")
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "limit", "name"),
+    [
+        ("prepared/slue-voxceleb/dev.jsonl", "asr", None, "evaluation-slue-voxceleb-dev-asr"),
+        ("prepared/slue-voxpopuli/dev.jsonl", "asr+ner", None, "evaluation-slue-voxpopuli-dev-asr+ner"),
+        ("dev.jsonl", "translation.fr", 10, "evaluation-here-dev-translation.fr-limit10"),
+        ("../there/v1.5.jsonl", "asr", None, "evaluation-there-v1.5-asr"),
+        ("/dev.jsonl", "asr", None, "evaluation-dev-asr"),
+    ],
+)
+def test_folders_are_called_after_corpus_split_and_task(
+    data: str, task: str, limit: int | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert folder_name(data, task, limit) == name

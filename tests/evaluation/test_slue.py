@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stapes.errors import DataError
+from stapes.errors import DataError, RecipeError
 from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.predictions import Predictions, read_predictions
-from stapes.evaluation.slue import as_json, report, slue
+from stapes.evaluation.slue import VOXCELEB, VOXPOPULI, as_json, joined, report, slue, tasks_for
 from stapes.metrics.classification import sentiment_f1
 from stapes.metrics.entities import entity_f1
 from stapes.metrics.slue import combine
 from stapes.metrics.wer import wer
+from stapes.tasks import TASKS
 
 
 def spoken(count: int, seed: int) -> list[dict]:
@@ -71,8 +72,14 @@ def test_json_and_table(corpora: tuple[Predictions, Predictions]):
     console.print(report(found))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     low, high = found["slue"].interval
-    assert f"SLUE score (synthetic VoxCeleb)     │ {found['slue'].value:.2f} │ {low:.2f} to {high:.2f}" in text
-    assert f"NER F1, combined tags               │ {found['ner_f1'].value:.2f} │" in text
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert rows[0] == ["SLUE score (synthetic VoxCeleb)", f"{found['slue'].value:.2f}", f"{low:.2f} to {high:.2f}"]
+    assert [row[0] for row in rows[1:4]] == [
+        "WER, SLUE-VoxPopuli",
+        "WER, synthetic SLUE-VoxCeleb",
+        "NER F1, combined tags, SLUE-VoxPopuli",
+    ]
+    assert rows[3][1] == f"{found['ner_f1'].value:.2f}"
 
 
 def test_a_corpus_without_its_labels_is_named(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
@@ -108,3 +115,76 @@ def test_a_list_without_a_transcript_has_no_word_error_rate(
 def test_synthetic_sound_is_known_by_the_signature(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
     said = evaluated("said", labelled(40, 1, True), wer="wer|norm:slue.v1|synthetic:yes")
     assert slue(corpora[0], read_predictions(said), resamples=9)["slue"].parts["name"] == "SLUE score (synthetic VoxCeleb)"
+    named = evaluated("named", labelled(30, 0, False), ner_f1="ner_f1|tags:combined|norm:slue.v1|synthetic:yes")
+    assert slue(read_predictions(named), corpora[1], resamples=9)["slue"].parts["synthetic"] == ("VoxPopuli",)
+
+
+# -- what a corpus needs, and where it is found ------------------------------------------------------------------------
+
+SPOKEN = {"id", "reference", "hypothesis"}
+
+
+def test_two_evaluations_are_joined_by_id(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    lines = labelled(40, 1, True)
+    words = [{key: line[key] for key in SPOKEN} for line in lines]
+    labels = [line | {"reference": "", "hypothesis": ""} for line in reversed(lines)]
+    apart = read_predictions(evaluated("asr", words)), read_predictions(evaluated("sentiment", labels, "none"))
+    wanted = slue(*corpora, resamples=50)
+    for two in (apart, apart[::-1]):
+        assert slue(corpora[0], joined(VOXCELEB, two), resamples=50) == wanted
+    assert joined(VOXCELEB, corpora[1:]) is corpora[1]
+    # Words are measured as their own evaluation says, though the other has words too.
+    as_they_are = read_predictions(evaluated("none", words, "none", cer=None))
+    both = joined(VOXCELEB, (corpora[1], as_they_are))
+    assert both.signatures == as_they_are.signatures | {"sentiment_f1": corpora[1].signatures["sentiment_f1"]}
+    # What is synthetic in either is so in both.
+    spoken = (
+        read_predictions(evaluated("asr2", words, wer="wer|norm:slue.v1|synthetic:yes")),
+        read_predictions(evaluated("sentiment2", labels, "none", sentiment_f1="sentiment_f1|synthetic:yes")),
+    )
+    for two in ((apart[0], spoken[1]), (spoken[1], apart[0]), (spoken[0], apart[1])):
+        assert slue(corpora[0], joined(VOXCELEB, two), resamples=0)["slue"].parts["synthetic"] == ("VoxCeleb",)
+
+
+def test_evaluations_that_cannot_be_joined(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    _, voxceleb = corpora
+    words = [{key: line[key] for key in SPOKEN} for line in labelled(39, 1, True)]
+    with pytest.raises(DataError, match=r"asr: 1 ids in this or in .*voxceleb alone \('u39'\)"):
+        joined(VOXCELEB, [read_predictions(evaluated("asr", words)), voxceleb])
+    with pytest.raises(DataError, match="SLUE-VoxCeleb: 2 evaluations, 2 of them with 'reference_sentiment'"):
+        joined(VOXCELEB, [voxceleb, voxceleb])
+    with pytest.raises(DataError, match="SLUE-VoxPopuli: 2 evaluations, 0 of them with 'reference_entities'"):
+        joined(VOXPOPULI, [voxceleb, voxceleb])
+
+
+def test_sentiments_alone_say_what_is_missing(corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path]):
+    labels = [line | {"reference": "", "hypothesis": ""} for line in labelled(40, 1, True)]
+    alone = read_predictions(evaluated("sentiment", labels, "none"))
+    with pytest.raises(DataError, match=r"no WER, expected one beside sentiment_f1; .*may be in two evaluations: name both"):
+        slue(corpora[0], alone)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "voxpopuli", "voxceleb"),
+    [
+        (["asr", "ner", "sentiment"], ["asr", "ner"], ["asr", "sentiment"]),
+        (["sentiment", "asr+sentiment", "asr+ner", "ner", "asr"], ["asr", "ner"], ["asr", "sentiment"]),
+        (["asr", "asr+ner", "asr+sentiment"], ["asr", "asr+ner"], ["asr", "asr+sentiment"]),
+        (["asr+ner", "asr+sentiment", "sentiment"], ["asr+ner"], ["asr+sentiment"]),
+        (["ner", "asr+ner", "asr+sentiment"], ["ner"], ["asr+sentiment"]),
+        (["ner:json", "asr+ner", "asr+sentiment"], ["asr+ner"], ["asr+sentiment"]),
+        (["asr", "ner:json"], ["asr", "ner"], None),
+        (["ner", "sentiment"], ["ner"], None),
+        (["ner:json", "asr+sentiment"], None, ["asr+sentiment"]),
+    ],
+)
+def test_what_a_model_is_asked(tasks: list[str], voxpopuli: list[str] | None, voxceleb: list[str] | None):
+    known = {}
+    for name, _, markup in (task.partition(":") for task in tasks):
+        known[name] = TASKS.build({"name": name} | ({"markup": markup} if markup else {}))
+    for corpus, expected in ((VOXPOPULI, voxpopuli), (VOXCELEB, voxceleb)):
+        if expected is None:
+            with pytest.raises(RecipeError, match=f"expected asr and {corpus.alone}, or {corpus.joint}".replace("+", r"\+")):
+                tasks_for(corpus, known)
+        else:
+            assert tasks_for(corpus, known) == expected

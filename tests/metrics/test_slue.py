@@ -50,16 +50,18 @@ def test_is_computed_from_its_parts_and_names_them(parts):
     values = {name: part.value for name, part in parts.items()}
     words = values["voxpopuli_wer"] + values["voxceleb_wer"]
     assert score.value == pytest.approx((100 - words / 2 + values["ner_f1"] + values["sentiment_f1"]) / 3)
-    assert score.parts == values | {"name": "SLUE score"}
+    assert score.parts == values | {"name": "SLUE score", "synthetic": ()}
     assert score.signature.startswith("SLUE score; voxpopuli_wer wer|norm:slue.v1|")
     assert "; ner_f1 ner_f1|avg:micro|tags:combined|" in score.signature
 
 
 def test_synthetic_sound_is_part_of_the_name(parts):
-    score = slue_score(**parts, synthetic=True)
+    score = slue_score(**parts, synthetic=["VoxCeleb"])
     assert score.parts["name"] == "SLUE score (synthetic VoxCeleb)"
     assert score.signature.startswith("SLUE score (synthetic VoxCeleb); ")
     assert score.value == slue_score(**parts).value
+    both = slue_score(**parts, synthetic=["VoxPopuli", "VoxCeleb"])
+    assert both.parts["name"] == "SLUE score (synthetic VoxPopuli and VoxCeleb)"
 
 
 def redrawn(parts: dict[str, Score], draw: random.Random) -> float:

@@ -27,7 +27,7 @@ def compare(
     Examples:
 
     \b
-      stapes compare runs/mine/evaluation-dev runs/theirs/evaluation-dev
+      stapes compare runs/mine/evaluation-my-dev-asr runs/theirs/evaluation-my-dev-asr
           a table of WER and whatever else both have
     \b
       stapes compare results/greedy results/beam4 --resamples 10000 --json > compared.json
@@ -35,12 +35,15 @@ def compare(
     """
     from stapes.evaluation import compare as comparing
     from stapes.evaluation.predictions import read_predictions
+    from stapes.evaluation.report import SYNTHETIC
 
+    runs = read_predictions(run_a), read_predictions(run_b)
     with options.only_results_on_stdout():
-        found = comparing.compare(read_predictions(run_a), read_predictions(run_b), resamples=resamples, seed=seed)
+        found = comparing.compare(*runs, resamples=resamples, seed=seed)
     if as_json:
         typer.echo(json.dumps({"run_a": str(run_a), "run_b": str(run_b)} | found.as_json()))
         return
     from rich.console import Console
 
-    Console().print(comparing.table(found, f"{run_a} (A) and {run_b} (B)"))
+    said_by = f" ({SYNTHETIC})" if any(run.synthetic for run in runs) else ""
+    Console().print(comparing.table(found, f"{run_a} (A) and {run_b} (B){said_by}"))

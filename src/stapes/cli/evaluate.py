@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stapes.cli import options
 from stapes.errors import DataError
+
+if TYPE_CHECKING:
+    from stapes.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -42,7 +45,8 @@ def evaluate(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for predictions, scores and reports. (default: evaluation-DATA in a run folder, else none)",
+            help="Folder for predictions, scores and reports. (default: evaluation-CORPUS-SPLIT-TASK in a run folder, by the "
+            "manifest's folder, its name and the task; else none)",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +65,10 @@ def evaluate(
           a table of scores, and the utterances with most errors
     \b
       stapes evaluate runs/mine --data my/dev.jsonl --json > scores.json
-          one JSON object on standard output; predictions in runs/mine/evaluation-dev/
+          one JSON object on standard output; predictions in runs/mine/evaluation-my-dev-asr/
+    \b
+      stapes evaluate runs/mine --data data/slue/dev.jsonl --task ner
+          entities with their F1; predictions in runs/mine/evaluation-slue-dev-ner/
     \b
       stapes evaluate stapes-base --data dev.jsonl --limit 100 --beams 4 --output results/beam4
           the first hundred utterances, by beam search; predictions.jsonl, scores.json, report.md and report.html (errors by
@@ -69,14 +76,16 @@ def evaluate(
     """
     from stapes.data.manifest import read_manifest
     from stapes.evaluation.report import report
-    from stapes.evaluation.save import save_reports
+    from stapes.evaluation.save import folder_name
 
     utterances = read_manifest(data)[:limit]
-    folder = output or _beside(model, data)
-    if folder is not None:
-        _make(folder)
+    if output is not None:
+        make(output)
     with options.only_results_on_stdout():
         loaded = options.load_model(model, device, dtype, beams, ctc_weight)
+        folder, runs = output, run_folder(model)
+        if folder is None and runs is not None:
+            folder = make(runs / folder_name(data, loaded.find_task(task, style, to), limit))
         with options.Bar("evaluating", sum(utterance.duration for utterance in utterances), quiet) as bar:
             found = loaded.evaluate(
                 utterances,
@@ -97,21 +106,29 @@ def evaluate(
 
         Console().print(report(found, title))
     if folder is not None:
-        found.save(folder)
-        save_reports(found, folder, title, html)
-        options.warn(f"predictions, scores and reports: {folder}")
+        keep(found, folder, title, html)
     if "unreadable" in found.scores:
         raise typer.Exit(2)
 
 
-def _beside(model: str, data: Path) -> Path | None:
+def run_folder(model: str) -> Path | None:
     """Where results go if nothing is said: into a run folder of the user's; nowhere for shipped models and hub ids."""
-    return Path(model) / f"evaluation-{data.stem}" if (Path(model) / "stapes.json").is_file() else None
+    return Path(model) if (Path(model) / "stapes.json").is_file() else None
 
 
-def _make(folder: Path) -> None:
-    """Have the folder before the work begins, not after."""
+def make(folder: Path) -> Path:
+    """Have the folder before the work begins, not after; raises DataError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(folder, f"cannot be made ({error.strerror})", fix="choose another --output") from error
+    return folder
+
+
+def keep(found: Evaluation, folder: Path, title: str, html: bool = True) -> None:
+    """Write an evaluation and its reports into a folder, and say so."""
+    from stapes.evaluation.save import save_reports
+
+    found.save(folder)
+    save_reports(found, folder, title, html)
+    options.warn(f"predictions, scores and reports: {folder}")

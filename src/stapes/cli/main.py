@@ -78,7 +78,7 @@ _COMMANDS: dict[Callable[..., None], str] = {
     transcribe: "Sound to text, JSON or subtitles.",
     evaluate: "Score a model on a manifest.",
     compare: "Test whether one run is better than another.",
-    slue: "Compute the SLUE score from two evaluations.",
+    slue: "Compute the SLUE score of a model, or of evaluations.",
     train: "Train a recipe into a run folder.",
     check: "Check a recipe: keys, data, parameters, memory.",
     doctor: "Examine a pair of encoder and LLM, with an adapter.",

@@ -17,6 +17,7 @@ from stapes.registry import nearest
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
     from stapes.api import Stapes
     from stapes.decoding.longform import Transcript
@@ -68,7 +69,7 @@ def transcribe(
           only the text, on standard output
     \b
       stapes transcribe recordings/*.mp3 interviews/ -o texts/
-          a text file for each sound file; of a folder, every one below it
+          a text file for each sound file; of a folder, every one below it, at the same place
     \b
       stapes transcribe lecture.mp4 --format srt > lecture.srt
           subtitles; a sound of any length, cut at its pauses
@@ -89,10 +90,11 @@ def transcribe(
 
     if form not in FORMATS:
         raise RecipeError("--format", f"'{form}'", fix=nearest(form, FORMATS))
-    names = expand(files)
+    expanded = expand(files)
+    names = [name for name, _ in expanded]
     speech: Stapes | None = None
     failed = False
-    with _Output(names, form, output) as results, options.Bar("transcribing", len(names), quiet) as bar:
+    with _Output(expanded, form, output) as results, options.Bar("transcribing", len(names), quiet) as bar:
         for chunk in _chunks(names, CHUNK_BATCHES * batch_seconds):
             sounds = [sound for _, sound in chunk if not isinstance(sound, AudioError)]
             if sounds and speech is None:
@@ -112,28 +114,32 @@ def transcribe(
         raise typer.Exit(2)
 
 
-def expand(files: list[str]) -> list[str]:
+def expand(files: list[str]) -> list[tuple[str, Path]]:
     """What the names on the command line stand for: patterns and folders become the files that they hold, sorted.
+
+    Returns:
+        Each file with its path below the folder that was given, which is its name alone where no folder was.
 
     Raises:
         AudioError: a folder without a sound file.
     """
     from stapes.data.corpora.base import audio_files
 
-    names: list[str] = []
+    found: list[tuple[str, Path]] = []
     for name in files:
         path = Path(name).expanduser()
         if path.is_dir():
-            found = [str(file) for file in audio_files(path)]
-            if not found:
+            within = [(str(file), file.relative_to(path)) for file in audio_files(path)]
+            if not within:
                 raise AudioError(name, "no sound file in this folder")
-            names += found
+            found += within
         elif name == STDIN or path.exists() or not glob.has_magic(name):
-            names.append(name)
+            found.append((name, Path("stdin" if name == STDIN else path.name)))
         else:
             # A pattern that matches nothing stays as it is, and is then reported as a file that is not there.
-            names += sorted(glob.glob(str(path), recursive=True)) or [name]  # noqa: PTH207 (absolute patterns too)
-    return names
+            matches = sorted(glob.glob(str(path), recursive=True)) or [name]  # noqa: PTH207 (absolute patterns too)
+            found += [(match, Path(Path(match).name)) for match in matches]
+    return found
 
 
 def _chunks(names: list[str], seconds: float) -> Iterator[list[tuple[str, np.ndarray | AudioError]]]:
@@ -180,18 +186,19 @@ class _Output:
         RecipeError: it cannot be written, or several transcripts would be one file of subtitles.
     """
 
-    def __init__(self, names: list[str], form: str, output: str | None) -> None:
+    def __init__(self, files: list[tuple[str, Path]], form: str, output: str | None) -> None:
         from stapes.decoding.formats import SUFFIXES
 
-        self.form, self.named = form, form == "text" and len(names) > 1
+        self.form, self.named = form, form == "text" and len(files) > 1
         self.paths: dict[str, Path] = {}
         self.file: TextIO = sys.stdout
         try:
             if output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir()):
-                self.paths = _paths(names, Path(output), SUFFIXES[form])
-                Path(output).mkdir(parents=True, exist_ok=True)
-            elif form in SUBTITLES and len(names) > 1:
-                raise RecipeError("--format", f"{form} for {len(names)} files", "one file", "write each to its own: -o FOLDER/")
+                self.paths = _paths(files, Path(output), SUFFIXES[form])
+                for folder in {path.parent for path in self.paths.values()}:
+                    folder.mkdir(parents=True, exist_ok=True)
+            elif form in SUBTITLES and len(files) > 1:
+                raise RecipeError("--format", f"{form} for {len(files)} files", "one file", "write each to its own: -o FOLDER/")
             elif output is not None:
                 Path(output).parent.mkdir(parents=True, exist_ok=True)
                 self.file = Path(output).open("w", encoding="utf-8")  # noqa: SIM115 (closed with this object)
@@ -207,8 +214,8 @@ class _Output:
         text = render(transcript, self.form, name)
         if name in self.paths:
             self.paths[name].write_text(text + "\n", encoding="utf-8")
-        elif self.form == "text" and transcript.entities and self.file is sys.stdout and sys.stdout.isatty():
-            _coloured(transcript, name if self.named else "")
+        elif self.form == "text" and transcript.entities and self.file is sys.stdout and (console := _in_colour()):
+            _print_coloured(console, transcript, name if self.named else "")
         else:
             print(f"{name}: {text}" if self.named else text, file=self.file, flush=True)
 
@@ -220,9 +227,16 @@ class _Output:
             self.file.close()
 
 
-def _coloured(transcript: Transcript, name: str) -> None:
-    """Print entities in colour, each followed by its tag."""
+def _in_colour() -> Console | None:
+    """Standard output, where it shows colours: a terminal that has not been told otherwise (NO_COLOR, FORCE_COLOR)."""
     from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.color_system is not None and not console.no_color else None
+
+
+def _print_coloured(console: Console, transcript: Transcript, name: str) -> None:
+    """Print entities in colour, each followed by its tag."""
     from rich.text import Text
 
     from stapes.decoding.formats import parts
@@ -232,15 +246,15 @@ def _coloured(transcript: Transcript, name: str) -> None:
         line.append(text, None if label is None else f"bold {COLOURS.get(label, 'white')}")
         if label is not None:
             line.append(f" {label}", f"dim {COLOURS.get(label, 'white')}")
-    Console(highlight=False, soft_wrap=True).print(line)
+    console.print(line)
 
 
-def _paths(names: list[str], folder: Path, suffix: str) -> dict[str, Path]:
-    """A file in ``folder`` for each name; raises RecipeError where two would be the same."""
+def _paths(files: list[tuple[str, Path]], folder: Path, suffix: str) -> dict[str, Path]:
+    """A file in ``folder`` for each name, below it as it was found; raises RecipeError where two would be the same."""
     paths: dict[str, Path] = {}
     owners: dict[Path, str] = {}
-    for name in names:
-        path = folder / (("stdin" if name == STDIN else Path(name).stem) + suffix)
+    for name, below in files:
+        path = folder / below.with_name(below.stem + suffix)
         if owners.setdefault(path, name) != name:
             raise RecipeError("--output", f"{owners[path]} and {name} would both be written to {path}", "names that differ")
         paths[name] = path

@@ -94,8 +94,9 @@ class Evaluation:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / SCORES).write_text(json.dumps(self.scores, indent=1) + "\n", encoding="utf-8")
             write_lines(folder / PREDICTIONS, (found.as_line() for found in self.predictions))
+            # Last, since an evaluation is known by its signatures and provenance: what was cut short is not taken for whole.
+            (folder / SCORES).write_text(json.dumps(self.scores, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(folder, f"cannot be written ({error.strerror})", "a folder for the results") from error
 
@@ -136,7 +137,7 @@ def evaluate(
     """
     asked = find_task(model.tasks, task)
     normaliser = normaliser or asked.normaliser
-    _check(utterances, asked, normaliser)
+    check(utterances, asked, normaliser)
     if comet is not None:
         check_comet(asked, comet)
     transcripts: dict[int, Transcript] = {}
@@ -157,6 +158,8 @@ def evaluate(
         counts["repairs"] = sum(transcript.repairs for transcript in heard)
     if unreadable:
         counts["unreadable"] = len(unreadable)
+    if synthetic := sum(utterance.synthetic for utterance in utterances):
+        counts["synthetic"] = synthetic
     references = [asked.reference(utterance) for utterance in utterances]
     # The CTC head hears words, whatever was asked; they are compared as the answer's are, where these were said.
     heard_as = normaliser if asked.scores_sound else model.transcription.normaliser
@@ -164,13 +167,15 @@ def evaluate(
     if comet is not None:
         gpus = int(next(model.llm.parameters()).device.type == "cuda")
         found["comet"] = comet_score(utterances, references, heard, asked, comet, gpus)
-    scores = described(found, utterances) | counts | {"provenance": _provenance(model, options, asked, name)}
+    made_by = provenance(model, options, task=asked.key, name=name)
+    scores = described(found, utterances) | counts | {"provenance": made_by}
     predictions = _predictions(utterances, references, heard, asked, unreadable, normaliser)
     return Evaluation(scores, predictions, normaliser, list(utterances))
 
 
-def _check(utterances: Sequence[Utterance], task: Task, normaliser: str) -> None:
+def check(utterances: Sequence[Utterance], task: Task, normaliser: str | None = None) -> None:
     """Raise DataError unless every utterance can be scored, and some of them has words."""
+    normaliser = normaliser or task.normaliser
     lacking = [utterance for utterance in utterances if not task.has_target(utterance)]
     if lacking:
         found = f"{len(lacking)} of {len(utterances)} utterances have no labels for the task '{task.key}'"
@@ -197,14 +202,18 @@ def _read(
         yield rows, sounds, failures
 
 
-def _provenance(model: SpeechLLM, options: Decoding, task: Task, name: str) -> str:
-    """What made the answers, in one line: the model, what it was asked, how it decoded, in which precision."""
+def provenance(model: SpeechLLM, options: Decoding, *, task: str = "", name: str = "") -> str:
+    """What makes the answers, in one line: the model, what it is asked, how it decodes, in which precision.
+
+    The arguments are those of ``evaluate``.
+    """
+    asked = find_task(model.tasks, task)
     made_by = {
         "stapes": stapes.__version__,
-        "task": task.key,
-        **task.provenance(),
+        "task": asked.key,
+        **asked.provenance(),
         "model": name,
-        **options.model_dump(exclude=set() if task.grammar() is not None else {"constrained"}),
+        **options.model_dump(exclude=set() if asked.grammar() is not None else {"constrained"}),
         "dtype": str(next(model.llm.parameters()).dtype).removeprefix("torch."),
     }
     return "|".join(f"{key}:{value}" for key, value in made_by.items() if value != "")

@@ -13,7 +13,15 @@ from stapes.errors import AudioError
 from stapes.evaluation import plots
 from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.lost import INVENTED, LOST, EntityError, all_entity_errors, by_kind, entity_errors, example_rows
-from stapes.evaluation.report import CLASS_COLUMNS, class_rows, count_rows, provenance_line, score_rows, signature_lines
+from stapes.evaluation.report import (
+    CLASS_COLUMNS,
+    class_rows,
+    count_rows,
+    full_title,
+    provenance_line,
+    score_rows,
+    signature_lines,
+)
 from stapes.evaluation.sound import MAX_SECONDS, data_uri
 from stapes.evaluation.word_errors import aligned_words, duration_bins, has_words, word_errors
 from stapes.evaluation.worst import numbers, texts, worst
@@ -32,6 +40,7 @@ def page(evaluation: Evaluation, title: str, shown: int = WORST) -> str:
         title: its heading.
         shown: how many of the worst utterances.
     """
+    title = full_title(evaluation, title)
     sections = [_scores(evaluation)]
     if has_words(evaluation):
         sections += [_words(evaluation), _lengths(evaluation)]

@@ -11,6 +11,7 @@ from stapes.evaluation.report import (
     CLASS_COLUMNS,
     class_rows,
     count_rows,
+    full_title,
     per_class,
     provenance_line,
     score_rows,
@@ -34,6 +35,7 @@ def markdown(evaluation: Evaluation, title: str, shown: int = WORST) -> str:
         title: its heading.
         shown: how many of the worst utterances.
     """
+    title = full_title(evaluation, title)
     parts = [f"# {escaped(title)}", _table(("", "score", "95 % interval"), score_rows(evaluation), "lrr")]
     parts += [_fenced("\n".join([*signature_lines(evaluation), provenance_line(evaluation)]))]
     parts += [_table(("", "count"), count_rows(evaluation), "lr")]

@@ -1,15 +1,17 @@
-"""What `stapes evaluate` left in a folder, read back: ``predictions.jsonl``, and the signatures in ``scores.json``.
+"""What `stapes evaluate` left in a folder, read back: ``predictions.jsonl``, and signatures and provenance in ``scores.json``.
 
 The signatures say which scores the answers have, and how each was measured: with which normaliser, tags and tokeniser.
 
 A line has ``id``, ``reference`` and ``hypothesis`` (what was said, and what was understood). Where the task has them it also
 has ``reference_entities`` and ``entities`` (lists of [tag, phrase], normalised), ``reference_sentiment`` and ``sentiment``
-(null or absent: the answer was no label), ``reference_translation`` and ``translation``. Whatever else it has is not read here.
+(null or absent: the answer was no label), ``reference_translation`` and ``translation``. ``unreadable`` is why nothing could be
+heard. Whatever else it has is not read here.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stapes.data.manifest import parse_line
 from stapes.errors import DataError
-from stapes.evaluation.evaluate import PREDICTIONS, SCORES
+from stapes.evaluation.evaluate import PREDICTIONS, SCORES, Evaluation
+from stapes.evaluation.scoring import data_facts
 from stapes.metrics.signature import facts
 from stapes.text import normalise, tags
+from stapes.types import Utterance
 
 TAG_SETS = {"combined": tuple(tags.COMBINED), "raw": (*tags.COMBINED, *tags.RAW)}
 """The tags that occur in pairs of each set; of raw ones, also those of data that had been combined already."""
@@ -43,6 +47,7 @@ class PredictionLine(BaseModel):
     sentiment: str | None = None
     reference_translation: str | None = None
     translation: str | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,21 @@ class Predictions:
     """The results of one evaluation.
 
     Attributes:
-        folder: where they were read.
+        folder: where they were read, or what they are of.
         lines: id -> line, in the file's order.
         signatures: name of a score, as in ``scores.json`` -> how it was measured.
+        provenance: what made the answers; empty where ``scores.json`` does not say.
     """
 
     folder: Path
     lines: dict[str, PredictionLine]
     signatures: dict[str, str]
+    provenance: str
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the sound was made by a synthesiser, as a signature says."""
+        return any(facts(signature).get("synthetic") == "yes" for signature in self.signatures.values())
 
 
 def read_predictions(folder: str | Path) -> Predictions:
@@ -69,9 +81,9 @@ def read_predictions(folder: str | Path) -> Predictions:
             normaliser or a set of tags that is not known.
     """
     folder = Path(folder)
-    signatures = _signatures(_existing(folder / SCORES))
+    signatures, provenance = _measured(_existing(folder / SCORES))
     tag_set = facts(signatures.get("ner_f1", "")).get("tags", "")
-    return Predictions(folder, _lines(_existing(folder / PREDICTIONS), tag_set), signatures)
+    return Predictions(folder, _lines(_existing(folder / PREDICTIONS), tag_set), signatures, provenance)
 
 
 def setting(signature: str, fact: str) -> str:
@@ -86,13 +98,45 @@ def setting(signature: str, fact: str) -> str:
     return said[fact].partition(".")[0]
 
 
+def predictions_of(evaluation: Evaluation, name: str) -> Predictions:
+    """The same as ``read_predictions`` has of a saved evaluation; ``name`` stands for the folder in messages."""
+    written = (json.dumps(found.as_line()) for found in evaluation.predictions)
+    lines = {line.id: line for line in map(PredictionLine.model_validate_json, written)}
+    return Predictions(Path(name), lines, evaluation.scores["signatures"], evaluation.scores["provenance"])
+
+
+def finished(folder: str | Path, provenance: str, utterances: Sequence[Utterance], normaliser: str) -> Predictions | None:
+    """The evaluation in the folder, if it is the one that would be made now, whole and with every sound heard; else None.
+
+    Args:
+        folder: where it may lie.
+        provenance: that it has to have.
+        utterances: that it has to be of, labels included.
+        normaliser: that its words have to be compared with, where it compares words.
+    """
+    try:
+        found = read_predictions(folder)
+    except DataError:
+        return None
+    said = {name: facts(signature) for name, signature in found.signatures.items()}
+    data, norm = data_facts(utterances), f"{normaliser}.{normalise.version(normaliser)}"
+    same = (
+        found.provenance == provenance
+        and any(data.items() <= each.items() for each in said.values())
+        and said.get("wer", {}).get("norm", norm) == norm
+        and len(found.lines) == len(utterances)
+    )
+    return found if same and all(line.unreadable is None for line in found.lines.values()) else None
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise DataError(path, "no such file", _EVALUATED)
     return path
 
 
-def _signatures(path: Path) -> dict[str, str]:
+def _measured(path: Path) -> tuple[dict[str, str], str]:
+    """Signatures and provenance."""
     try:
         scores = json.loads(path.read_bytes())
     except ValueError as error:
@@ -104,7 +148,7 @@ def _signatures(path: Path) -> dict[str, str]:
         for fact in _KNOWN.keys() & facts(signature).keys():
             if setting(signature, fact) not in _KNOWN[fact]:
                 raise DataError(path, f"signature {signature!r}", f"{fact}: {' or '.join(_KNOWN[fact])}")
-    return signatures
+    return signatures, str(scores.get("provenance", ""))
 
 
 def _lines(path: Path, tag_set: str) -> dict[str, PredictionLine]:

@@ -46,7 +46,9 @@ COUNTS = {
     "capped": "cut off by the cap on tokens",
     "repairs": "malformed places, mended",
     "unreadable": "unreadable, scored as empty",
+    "synthetic": "said by a synthesiser",
 }
+SYNTHETIC = "synthetic speech"
 CLASS_COLUMNS = ("", "F1", "precision", "recall", "in the references")
 SHOWN = 5
 LINE_CHARACTERS = 78
@@ -60,7 +62,7 @@ def report(evaluation: Evaluation, title: str, shown: int = SHOWN) -> Group:
         title: of the table.
         shown: how many of the worst utterances.
     """
-    parts: list[Table | Text] = [table(evaluation, title)]
+    parts: list[Table | Text] = [table(evaluation, full_title(evaluation, title))]
     parts += [Text(line, style="dim") for line in (*signature_lines(evaluation), provenance_line(evaluation))]
     parts += [class_table(classes, heading) for heading, classes in per_class(evaluation).items()]
     positions = worst(evaluation, shown)
@@ -74,15 +76,29 @@ def report(evaluation: Evaluation, title: str, shown: int = SHOWN) -> Group:
     return Group(*parts)
 
 
+def full_title(evaluation: Evaluation, title: str) -> str:
+    """The title of an evaluation, with how much of its sound was made by a synthesiser if any was."""
+    scores = evaluation.scores
+    if "synthetic" not in scores:
+        return title
+    if scores["synthetic"] == scores["utterances"]:
+        return f"{title} ({SYNTHETIC})"
+    return f"{title} ({SYNTHETIC}: {scores['synthetic']} of {scores['utterances']} utterances)"
+
+
 def score_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Name, value and 95 % interval of every score, as people read them; below it what it is made of."""
+    """Name, value and 95 % interval of every score, as people read them; below it what it is made of.
+
+    What rests on synthetic speech is called so.
+    """
     scores, rows = evaluation.scores, []
+    said_by = f", {SYNTHETIC}" if "synthetic" in scores else ""
     for rate, name in NAMES.items():
         if rate in scores:
             interval = scores["intervals"].get(rate)
-            rows.append((name, f"{scores[rate]:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""))
-            found = scores.get("parts", {}).get(rate, {})
-            rows += [(title, f"{found[part]:.2f}", "") for part, title in PARTS.get(rate, {}).items() if part in found]
+            rows.append((name + said_by, f"{scores[rate]:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""))
+            found, titles = scores.get("parts", {}).get(rate, {}), PARTS.get(rate, {})
+            rows += [(title + said_by, f"{found[part]:.2f}", "") for part, title in titles.items() if part in found]
     return rows
 
 

@@ -1,7 +1,8 @@
-"""The reports of an evaluation as files beside its predictions: ``report.md`` and ``report.html``."""
+"""An evaluation's folder: its name, and the reports beside the predictions, ``report.md`` and ``report.html``."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from stapes.errors import DataError
@@ -10,6 +11,22 @@ from stapes.evaluation.html import page
 from stapes.evaluation.markdown import markdown
 
 MARKDOWN, HTML = "report.md", "report.html"
+
+
+def folder_name(data: str | Path, task: str, limit: int | None = None) -> str:
+    """What the folder of an evaluation is called, so that another corpus, split, task or limit has another.
+
+    Args:
+        data: the manifest; its own name is the split, that of the folder it lies in the corpus.
+        task: the key of what was asked.
+        limit: how many utterances were taken; None for all.
+
+    Returns:
+        For "prepared/slue-voxceleb/dev.jsonl" and "asr": "evaluation-slue-voxceleb-dev-asr".
+    """
+    data = Path(os.path.abspath(data))  # noqa: PTH100 (links stay links: their names are what the user knows)
+    parts = ("evaluation", data.parent.name, data.stem, task, f"limit{limit}" if limit is not None else "")
+    return "-".join(part for part in parts if part)
 
 
 def save_reports(evaluation: Evaluation, folder: str | Path, title: str, html: bool = True) -> None:

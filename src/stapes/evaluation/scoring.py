@@ -64,10 +64,15 @@ def comet_score(
     return with_facts(score, to=task.to if isinstance(task, Translation) else "")
 
 
+def data_facts(utterances: Sequence[Utterance]) -> dict[str, str]:
+    """What the signature of a score over all these utterances says of them."""
+    synthetic = {"synthetic": "yes"} if any(utterance.synthetic for utterance in utterances) else {}
+    return {"n": str(len(utterances)), "data": data_digest(utterances)[:16], **synthetic}
+
+
 def described(scores: dict[str, Score], utterances: Sequence[Utterance]) -> dict[str, Any]:
     """The scores as ``scores.json`` has them, and their signatures with the data that they are of."""
-    synthetic = "yes" if any(utterance.synthetic for utterance in utterances) else ""
-    data = data_digest(utterances)[:16]
+    data = data_facts(utterances)
     parts = {rate: {part: value for part, value in score.parts.items() if _is_small(part)} for rate, score in scores.items()}
     words = parts.get("wer", {})
     return {
@@ -81,7 +86,7 @@ def described(scores: dict[str, Score], utterances: Sequence[Utterance]) -> dict
         "parts": {
             rate: _rounded(found) for rate, found in parts.items() if found and rate not in ("wer_whisper_en", "ctc_wer")
         },
-        "signatures": {rate: with_facts(score, data=data, synthetic=synthetic).signature for rate, score in scores.items()},
+        "signatures": {rate: with_facts(score, **data).signature for rate, score in scores.items()},
     }
 
 

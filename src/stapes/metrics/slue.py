@@ -20,7 +20,6 @@ from stapes.metrics.entities import f1_columns
 from stapes.types import Score
 
 NAME = "SLUE score"
-SYNTHETIC_NAME = "SLUE score (synthetic VoxCeleb)"
 Percent = TypeVar("Percent", float, NDArray[np.float64])
 
 
@@ -35,7 +34,7 @@ def slue_score(
     voxceleb_wer: Score,
     sentiment_f1: Score,
     *,
-    synthetic: bool = False,
+    synthetic: Sequence[str] = (),
     resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
 ) -> Score:
@@ -49,25 +48,26 @@ def slue_score(
         ner_f1: `entity_f1` of the same utterances, in the same order.
         voxceleb_wer: `wer` on SLUE-VoxCeleb.
         sentiment_f1: `sentiment_f1` of the same utterances, in the same order.
-        synthetic: the sound of VoxCeleb was made by a synthesiser; the score is then called so, and is no benchmark's.
+        synthetic: corpora whose sound was made by a synthesiser ("VoxPopuli", "VoxCeleb"); the score is then called so, and is
+            no benchmark's.
         resamples: bootstrap samples behind the interval; 0 for no interval.
         seed: of the bootstrap.
 
     Returns:
-        The score in percent. Parts: ``name``, ``voxpopuli_wer``, ``voxceleb_wer``, ``ner_f1``, ``sentiment_f1``. The signature
-        holds those of the four.
+        The score in percent. Parts: ``name``, ``synthetic``, ``voxpopuli_wer``, ``voxceleb_wer``, ``ner_f1``, ``sentiment_f1``.
+        The signature holds those of the four.
 
     Raises:
         DataError: two scores of one corpus are of different numbers of utterances.
     """
     parts = {"voxpopuli_wer": voxpopuli_wer, "voxceleb_wer": voxceleb_wer, "ner_f1": ner_f1, "sentiment_f1": sentiment_f1}
-    name = SYNTHETIC_NAME if synthetic else NAME
+    name = f"{NAME} (synthetic {' and '.join(synthetic)})" if synthetic else NAME
     voxpopuli = _columns("SLUE-VoxPopuli", voxpopuli_wer, f1_columns(ner_f1.parts["utterance_counts"]))
     labels = zip(*sentiment_f1.parts["utterance_labels"], strict=True)
     voxceleb = _columns("SLUE-VoxCeleb", voxceleb_wer, confusion_columns(*labels))
     return Score(
         value=combine(voxpopuli_wer.value, voxceleb_wer.value, ner_f1.value, sentiment_f1.value),
-        parts={"name": name} | {key: part.value for key, part in parts.items()},
+        parts={"name": name, "synthetic": tuple(synthetic)} | {key: part.value for key, part in parts.items()},
         interval=_interval(voxpopuli, voxceleb, resamples, seed) if resamples else None,
         signature="; ".join([name, *(f"{key} {part.signature}" for key, part in parts.items())]),
     )
