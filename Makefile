@@ -15,7 +15,7 @@ help:
 	@echo "make setup              $(VENV) with everything that development needs; $(BIN)/stapes is the command line"
 	@echo "make test               all tests"
 	@echo "make check              lint, formatting, types, and that imports go one way"
-	@echo "make docs               docs/adapters.md and docs/papers.md, out of docstrings and docs/papers.toml"
+	@echo "make docs               docs/adapters.md, papers.md and recipes.md, out of docstrings and docs/papers.toml"
 	@echo "PYTHON=/path/to/python  before or after any of them: the Python to make $(VENV) with, 3.11 or newer"
 
 setup: $(VENV)/.development

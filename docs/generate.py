@@ -1,4 +1,4 @@
-"""Writes the pages of this folder that follow from the code and from papers.toml: adapters.md and papers.md (`make docs`)."""
+"""Writes the pages of this folder that follow from code and papers.toml: adapters.md, papers.md, recipes.md (`make docs`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import inspect
 import re
 import sys
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from stapes.adapters import ADAPTERS, DERIVED, Adapter
+from stapes.recipe import sections
 from stapes.types import SAMPLE_RATE_HZ
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,13 +109,13 @@ def lengths(name: str) -> str:
 
 
 def arguments(kind: type) -> dict[str, str]:
-    """Argument -> what the Args of the class, or of those that it inherits from, say of it."""
+    """Argument -> what the Args or Attributes of the class, or of those that it inherits from, say of it."""
     found: dict[str, str] = {}
     for part in reversed(kind.__mro__):
-        if issubclass(part, Adapter):
-            block = inspect.cleandoc(part.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
-            for name, meaning in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", block, flags=re.MULTILINE):
-                found[name] = " ".join(meaning.split())
+        if issubclass(part, Adapter | sections.Section):
+            block = re.split("\n(?:Args|Attributes):\n", inspect.cleandoc(part.__doc__ or ""))[-1].partition("\n\n")[0]
+            for names, meaning in re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", block, flags=re.MULTILINE):
+                found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
     return found
 
 
@@ -219,7 +224,78 @@ def papers_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"adapters.md": adapters_page, "papers.md": papers_page}
+# -- recipes.md --------------------------------------------------------------------------------------------------------
+
+
+RECIPES_HEAD = """# Recipes
+
+A recipe is a YAML file that says what a model is made of and how it is trained. An unknown key is answered with the nearest
+that is known. `stapes check my.yaml` shows what a recipe comes to, `--set train.steps=300` sets a key on the command line, and
+`extends: papers/sense_asr_lora` begins with another recipe: what is said here goes before it, key by key.
+
+Components and tasks are named, and have options of their own: [encoders.md](encoders.md), [adapters.md](adapters.md),
+[llms.md](llms.md), [tasks.md](tasks.md).
+
+This page is made from the docstrings of [recipe/sections.py](../src/stapes/recipe/sections.py) by `make docs`.
+"""
+# Where a section stands in a recipe -> what describes it.
+RECIPE_SECTIONS: dict[str, type[BaseModel]] = {
+    "the recipe itself": sections.Recipe,
+    "`data`": sections.Data,
+    "`data.train` and the `mixture` of a stage, each entry": sections.Source,
+    "`data.dev`, each entry": sections.HeldOut,
+    "`data.masking`": sections.Masking,
+    "`data.noise`": sections.Noise,
+    "`train`": sections.Train,
+    "`stages`, each entry: all of `train`, and": sections.Stage,
+    "`ctc`": sections.CTC,
+    "`lora`": sections.LoRA,
+    "`encoder_lora`": sections.EncoderLoRA,
+    "`losses.matching`": sections.Matching,
+    "`losses.classifier`": sections.Classifier,
+    "`losses.distillation`": sections.Distillation,
+    "`losses.contrastive`": sections.Contrastive,
+    "`decoding`": sections.Decoding,
+}
+
+
+def keys(kind: type[BaseModel]) -> dict[str, str]:
+    """Key -> default of what a section has and its parent has not, as one would write it."""
+    own = kind.model_fields.keys() - (kind.__mro__[1].model_fields.keys() if kind is sections.Stage else set())
+    return {key: default(field.default) for key, field in kind.model_fields.items() if key in own}
+
+
+def default(value: Any) -> str:
+    """A default as one would write it; of a whole section, that it is one."""
+    if value is PydanticUndefined:
+        return "(needed)"
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    if isinstance(value, list | tuple | dict):
+        text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=200)
+        return f"`{text.strip()}`"
+    return f"`{shown(value)}`" if value != "" else ""
+
+
+def choices(kind: type[BaseModel], key: str) -> str:
+    """The values that a key may have, where they are a few names."""
+    annotation = kind.model_fields[key].annotation
+    names = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+    return f" One of {', '.join(f'`{name}`' for name in names)}." if names else ""
+
+
+def recipes_page() -> str:
+    """docs/recipes.md."""
+    parts = [RECIPES_HEAD.rstrip()]
+    for title, kind in RECIPE_SECTIONS.items():
+        meanings = arguments(kind)
+        rows = [(f"`{key}`", value, markdown(meanings[key]) + choices(kind, key)) for key, value in keys(kind).items()]
+        about = markdown(re.split("\n+(?:Attributes):\n", inspect.cleandoc(kind.__doc__ or ""))[0])
+        parts += [f"## {sentence(title)}", about, table(("key", "default", "what it is"), *rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"adapters.md": adapters_page, "papers.md": papers_page, "recipes.md": recipes_page}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

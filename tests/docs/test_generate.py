@@ -17,7 +17,7 @@ from stapes import recipe
 from stapes.adapters import ADAPTERS, DERIVED
 from stapes.encoders import ENCODERS
 from stapes.llms import LLMS
-from stapes.recipe import reading
+from stapes.recipe import reading, sections
 from stapes.registry import Table
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def made() -> dict[str, str]:
     return {name: make() for name, make in pages.items()}
 
 
-@pytest.mark.parametrize("page", ["adapters.md", "papers.md"])
+@pytest.mark.parametrize("page", ["adapters.md", "papers.md", "recipes.md"])
 def test_a_page_is_what_make_docs_writes(made: dict[str, str], page: str):
     assert (ROOT / "docs" / page).read_text() == made[page], f"docs/{page} is not up to date; run `make docs`"
 
@@ -86,6 +86,26 @@ def test_equations_stay_as_they_are_and_text_becomes_markdown():
 def test_a_pattern_of_recipes_leads_to_their_folder():
     row = GENERATE["mechanism"]({"what": "a", "recipes": ["toy", "papers/connect_*"]})
     assert row[2] == "[recipes/toy.yaml](../recipes/toy.yaml), [recipes/papers/connect_*.yaml](../recipes/papers)"
+
+
+# -- recipes.md --------------------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_a_recipe_is_explained_with_its_default(made: dict[str, str]):
+    known = {kind for kind in vars(sections).values() if isinstance(kind, type) and issubclass(kind, sections.Section)}
+    named: dict[str, type[sections.Section]] = GENERATE["RECIPE_SECTIONS"]
+    assert set(named.values()) == known - {sections.Section, sections.Losses}
+    page = made["recipes.md"]
+    for title, kind in named.items():
+        section = page.partition(f"\n## {title[:1].upper()}{title[1:]}\n")[2].partition("\n## ")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| \S.* \|$", section, flags=re.MULTILINE))
+        expected = {"name", "mixture"} if kind is sections.Stage else kind.model_fields.keys()
+        assert rows.keys() == expected, title
+        for key, written in rows.items():
+            default = kind.model_fields[key].default
+            if written.startswith("`"):
+                default = list(default) if isinstance(default, tuple) else default
+                assert yaml.load(written.strip("`"), reading._Loader) == default, f"{title}.{key}"
 
 
 # -- papers.toml and papers.md -----------------------------------------------------------------------------------------

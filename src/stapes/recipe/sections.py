@@ -32,6 +32,9 @@ class LoRA(Section):
     """LoRA on the LLM (lora.py).
 
     Attributes:
+        rank: of the updates.
+        alpha: updates are scaled by alpha / rank; null for twice the rank (ours).
+        dropout: before the updates, in training.
         targets: endings of the names of linear layers, or ``auto``: those of the attention.
     """
 
@@ -45,6 +48,8 @@ class EncoderLoRA(Section):
     """LoRA on the speech encoder (lora.py); no dropout, since the encoder stays in evaluation mode while it is trained.
 
     Attributes:
+        rank: of the updates.
+        alpha: as of ``lora``.
         targets: endings of the names of linear layers, or ``auto``: all in the repeated blocks (ours).
     """
 
@@ -133,7 +138,11 @@ class Source(Section):
 
 
 class HeldOut(Section):
-    """One manifest that is scored during training, for one task; as ``Source``."""
+    """One manifest that is scored during training, for one task.
+
+    Attributes:
+        path, task: as of a source of ``data.train``.
+    """
 
     path: str
     task: str = ""
@@ -143,6 +152,10 @@ class Masking(Section):
     """Masks over encoder features, as SpecAugment (arXiv 1904.08779) lays them over a spectrogram.
 
     Attributes:
+        time_masks: how many stretches of frames are masked in an utterance.
+        max_time_ratio: the longest of them, as a share of the utterance.
+        feature_masks: how many bands of features.
+        max_feature_width: the widest of them, in features.
         from_epoch: masks begin with this epoch, counted over all stages from 0. A fresh alignment has to break through first.
     """
 
@@ -154,7 +167,13 @@ class Masking(Section):
 
 
 class Noise(Section):
-    """Noise laid under the speech before it is encoded."""
+    """Noise laid under the speech before it is encoded.
+
+    Attributes:
+        path: a manifest of sounds.
+        probability: that an utterance gets one, each epoch anew.
+        snr_db: the least and the greatest ratio of speech to noise, in dB.
+    """
 
     path: str
     probability: float = Field(0.5, ge=0, le=1)
@@ -170,6 +189,8 @@ class Data(Section):
             none of whose tasks is among them. A model given by ``init`` is scored on all of them before the first step.
         max_seconds: longer utterances are left out of training, counted and listed.
         speed: factors, one drawn per utterance and epoch; as ``noise``, for stages with ``cache: false``.
+        noise: sounds laid under the speech; null for none.
+        masking: masks over the encoder's features; null for none.
     """
 
     train: list[Source] = []
@@ -215,7 +236,9 @@ class Train(Section):
         learning_rate: of adapter, CTC head, losses and the mixture of layers, at its peak.
         lora_learning_rate: of LoRA layers.
         full_learning_rate: of the encoder's and the LLM's own weights (ours).
+        weight_decay: AdamW's, on matrices.
         warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
+        final_ratio: see ``warmup_steps``.
         clip_norm: of the whole gradient.
         masking: whether ``data.masking`` applies to this stage. It teaches CTC to use context, and an LLM to guess.
         precision: bf16 is autocast; weights and optimiser stay float32.
@@ -266,6 +289,7 @@ class Stage(Train):
     """A training stage; what it does not say comes from ``train``.
 
     Attributes:
+        name: of the stage's folder in the run, and in the log.
         mixture: what it trains on, as ``data.train``, which it replaces; of its tasks the best checkpoint is chosen.
     """
 
@@ -290,6 +314,7 @@ class Decoding(Section):
         no_repeat_ngram: n-grams of spoken tokens, markup passed over, that may not come twice; 0 allows all.
         length_penalty: of beam search, as in transformers.
         tokens_per_second: new tokens are capped at this times the duration, plus ``tokens_spare``.
+        tokens_spare: see ``tokens_per_second``.
     """
 
     beams: int = Field(1, gt=0)
@@ -309,6 +334,13 @@ class Recipe(Section):
             defaults of ``train`` (``checkpoint.inherit``).
         tasks: what the model is to do, each by its name and options; the first is what it does unless asked otherwise. ``task``
             is a list of one.
+        encoder, adapter, llm: the components; needed, unless ``init`` brings them.
+        ctc, lora, encoder_lora: parts that a model may have; null for none.
+        losses: options of losses.
+        data: what is trained and chosen on.
+        train: how, for all stages.
+        stages: one after the other, each from where the last ended; without any, ``train`` is the only one.
+        decoding: how text is generated.
     """
 
     init: str | None = None
