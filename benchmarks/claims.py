@@ -2,14 +2,15 @@
 
     python benchmarks/claims.py --results FOLDER [--rows NAME ...] [--seeds N ...] [--synthetic FILE] [--dev FILE]
 
-Every row starts from `stapes-base` and is trained by `recipes/ablations/claims.yaml` with as many steps as every other; a row
-with a synthetic stage divides them between its two stages. `--synthetic` are the transcripts of SLUE-VoxPopuli with labels by
-`stapes annotate`, human ones hidden. A share of the human labels is that share of the utterances, the same for every seed.
+Every row starts from `stapes-base`, whose LLM has LoRA from recognition already (in the rows `adapter` it is at rest), and is
+trained by `recipes/ablations/claims.yaml` with as many steps as every other; a row with a synthetic stage divides them between its
+two stages. `--synthetic` are the transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share of the
+human labels is that share of the utterances, the same for every seed.
 
 Measured on a fixed part of dev: SLUE's NER F1 and label-F1 (combined tags), and the WER of the transcript that comes with the
 entities, each with its 95 % interval. A row that has been evaluated (`FOLDER/ROW-SEED/scores.json`) is not trained again, so
-that a killed run goes on. At the end a Markdown table is printed, with the difference in F1 to the row `lora` of the same seed
-and its interval, paired over utterances.
+that a killed run goes on. At the end a Markdown table is printed, with the difference in F1 to the row of the same seed that
+lacks one thing (a classifier, LoRA, the synthetic stage) and its interval, paired over utterances.
 """
 
 from __future__ import annotations
@@ -49,7 +50,16 @@ ROWS: dict[str, tuple[list[str], float, bool]] = {
 }
 
 
-BASELINE = "lora"
+# row -> the row that it is compared with
+AGAINST = {
+    "adapter + classifier": "adapter",
+    "lora": "adapter",
+    "lora + classifier": "lora",
+    "lora, synthetic first": "lora",
+    "lora, 10 % of the labels": "lora",
+    "lora, synthetic first, 10 % of the labels": "lora, 10 % of the labels",
+    "lora, synthetic alone": "lora",
+}
 
 
 def run(name: str, seed: int, human: Sequence[Utterance], synthetic: str, dev: list[Utterance], results: Path) -> None:
@@ -68,18 +78,18 @@ def run(name: str, seed: int, human: Sequence[Utterance], synthetic: str, dev: l
 
 def table(results: Path, rows: Sequence[tuple[str, int]]) -> list[str]:
     """A line for each row and seed."""
-    lines = ["| row | seed | NER F1 | label-F1 | WER | F1 against `lora` |", "|---|---|---|---|---|---|"]
+    lines = ["| row | seed | NER F1 | label-F1 | WER | F1 against |", "|---|---|---|---|---|---|"]
     for name, seed in rows:
-        folder, baseline = results / f"{name}-{seed}", results / f"{BASELINE}-{seed}"
+        folder, baseline = results / f"{name}-{seed}", results / f"{AGAINST.get(name)}-{seed}"
         scores = json.loads((folder / "scores.json").read_text())
         cells = []
         for rate in ("ner_f1", "ner_label_f1", "wer"):
             low, high = scores["intervals"][rate]
             cells.append(f"{scores[rate]:.1f} ({low:.1f} to {high:.1f})")
         against = ""
-        if name != BASELINE and baseline.is_dir():
+        if baseline.is_dir():
             found = compare(read_predictions(baseline), read_predictions(folder)).differences["ner_f1"]
-            against = f"{found.difference:+.1f} ({found.interval[0]:+.1f} to {found.interval[1]:+.1f})"
+            against = f"`{AGAINST[name]}`: {found.difference:+.1f} ({found.interval[0]:+.1f} to {found.interval[1]:+.1f})"
         lines.append(f"| {name} | {seed} | {' | '.join(cells)} | {against} |")
     return lines
 
