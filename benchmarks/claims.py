@@ -3,9 +3,9 @@
     python benchmarks/claims.py --results FOLDER [--rows NAME ...] [--seeds N ...] [--synthetic FILE] [--dev FILE]
 
 Every row starts from `stapes-base`, whose LLM has LoRA from recognition already (in the rows `adapter` it is at rest), and is
-trained by `recipes/ablations/claims.yaml` with as many steps as every other; a row with a synthetic stage divides them between its
-two stages. `--synthetic` are the transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share of the
-human labels is that share of the utterances, the same for every seed.
+trained by `recipes/ablations/claims.yaml` with as many steps as every other; a row with a synthetic stage divides them between
+its two stages. `--synthetic` are the transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share
+of the human labels is that share of the utterances, the same for every seed.
 
 Measured on a fixed part of dev: SLUE's NER F1 and label-F1 (combined tags), and the WER of the transcript that comes with the
 entities, each with its 95 % interval. A row that has been evaluated (`FOLDER/ROW-SEED/scores.json`) is not trained again, so
