@@ -213,21 +213,21 @@ def section() -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def adapted(desk: Path, section: Callable[[str], str]) -> list[str]:
-    """The four commands of "your own data", run; with 2 steps in place of 150."""
+    """The five commands of "your own data", run; with 2 steps in place of 150."""
     text = section("Your own data")
     (written,) = (block for language, block in BLOCK.findall(text) if language == "yaml")
     assert len(written.splitlines()) == 3
     (desk / "my.yaml").write_text(written.replace("steps: 150", "steps: 2"))
     (script,) = (block for language, block in BLOCK.findall(text) if language == "sh")
     lines = [shlex.split(line, comments=True) for line in script.splitlines()]
-    assert [words[1] for words in lines] == ["prepare", "evaluate", "train", "evaluate"]
+    assert [words[1] for words in lines] == ["prepare", "evaluate", "train", "evaluate", "compare"]
     return [run(desk, words) for words in lines]
 
 
-def test_four_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk: Path):
-    prepared, before, _, after = adapted
+def test_five_commands_adapt_the_model_to_ones_own_data(adapted: list[str], desk: Path):
+    prepared, before, _, after, difference = adapted
     assert [line.rpartition(": ")[2].split()[0] for line in prepared.splitlines()] == ["9", "1"]
-    assert "WER" in before.upper() and "WER" in after.upper()
+    assert all("WER" in printed.upper() for printed in (before, after, difference))
     resolved = json.loads((desk / "my/run/stapes.json").read_text())["recipe"]
     assert resolved["encoder"] == {"name": "toy"} and resolved["adapter"]["name"] == "stack_mlp"
     log = [json.loads(line) for line in (desk / "my/run/metrics.jsonl").read_text().splitlines()]

@@ -62,7 +62,7 @@ def test_what_is_expected_to_be_read_is_said(stapes: Run, tmp_path: Path):
     adapter = {"name": "ctc", "dim": 16, "heads": 2, "ffn_dim": 16}
     shown = stapes("check", write(tmp_path / "r.yaml", adapter=adapter)).stdout
     expected = "the LLM reads 4 embeddings a second (ours, the tokens of ordinary speech; "
-    assert expected + "the number depends on what is heard, 50 at most)" in shown
+    assert expected + "the number depends on what is heard, 50 a second at most)" in shown
     head = json.loads(
         stapes("check", tmp_path / "r.yaml", "--json", "--set", "adapter={name: linear}", "--set", "ctc={merges: 6}").stdout
     )

@@ -97,7 +97,7 @@ def _reading(found: Outline, recipe: Recipe) -> dict[str, Any]:
     if read < (found.embeddings_per_second or 0.0):
         source = "ours, what the CTC head leaves of ordinary speech"
     elif (most := found.most_embeddings_per_second) is not None:
-        source = f"ours, the tokens of ordinary speech; the number depends on what is heard, {most:g} at most"
+        source = f"ours, the tokens of ordinary speech; the number depends on what is heard, {most:g} a second at most"
     return {"read": read, "source": source}
 
 

@@ -243,6 +243,8 @@ class Loop:
         }
         torch.save(state, self.folder / f"{STATE}.part")
         (self.folder / f"{STATE}.part").rename(self.folder / STATE)
+        for number in range(self.engine.num_processes):
+            (self.folder / f"random-{number}.pt.part").unlink()
         with self._result_weights():
             checkpoint.save(self.model, self.folder / "last", self.recipe, checkpoint.trained_state(self.model))
 
