@@ -29,6 +29,9 @@ def test_two_evaluations_of_a_model(stapes: Run, tone_run: Path, tones: Path, tm
     assert shown.exit_code == 0
     assert "MAPSSWE on word errors:" in shown.stdout
     assert f"{folders[0]} (A) and {folders[1]} (B)" in " ".join(shown.stdout.split())
+    for run, weight in (("A", "0.9"), ("B", "0.0")):
+        (made_by,) = (line for line in shown.stdout.replace("\n", "").split(f"{run}: stapes:")[1:])
+        assert "|task:asr|" in made_by and f"|ctc_weight:{weight}|" in made_by.split("B: stapes:")[0]
 
 
 def test_synthetic_speech_is_called_so(stapes: Run, evaluated: Callable[..., Path]):

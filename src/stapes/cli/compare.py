@@ -22,7 +22,7 @@ def compare(
 
     The difference is B less A, with its 95 % interval and a two-sided p, by a paired bootstrap over utterances: both runs
     are scored on the same draws. Word errors are also tested by MAPSSWE (matched pairs of sentence segments). Neither says
-    how much a run varies with the seed of its training.
+    how much a run varies with the seed of its training. What made each of them stands below the table: task, model, decoding.
 
     Examples:
 
@@ -41,9 +41,14 @@ def compare(
     with options.only_results_on_stdout():
         found = comparing.compare(*runs, resamples=resamples, seed=seed)
     if as_json:
-        typer.echo(json.dumps({"run_a": str(run_a), "run_b": str(run_b)} | found.as_json()))
+        made = {"provenance_a": runs[0].provenance, "provenance_b": runs[1].provenance}
+        typer.echo(json.dumps({"run_a": str(run_a), "run_b": str(run_b)} | made | found.as_json()))
         return
     from rich.console import Console
+    from rich.text import Text
 
     said_by = f" ({SYNTHETIC})" if any(run.synthetic for run in runs) else ""
-    Console().print(comparing.table(found, f"{run_a} (A) and {run_b} (B){said_by}"))
+    console = Console()
+    console.print(comparing.table(found, f"{run_a} (A) and {run_b} (B){said_by}"))
+    for letter, run in zip("AB", runs, strict=True):
+        console.print(Text(f"{letter}: {run.provenance or 'unknown'}", style="dim"))
