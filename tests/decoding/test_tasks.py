@@ -77,14 +77,19 @@ def certain(llm: ToyLLM, pieces: PieceVocabulary, text: str) -> torch.Tensor:
     return F.one_hot(torch.tensor(path), 1 + len(pieces)).float().clamp(min=1e-6).log()
 
 
+def tied(llm: ToyLLM, task: Task, said: str, weight: float) -> CTCPrefixProcessor:
+    """Greedy search held against a sound in which all but surely ``said`` is heard, for one answer."""
+    pieces = PieceVocabulary(llm.tokenizer, 6)
+    log_probs = certain(llm, pieces, said)
+    scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
+    spoken = SpokenPieces(Spoken(llm, task.listen), pieces)
+    return CTCPrefixProcessor(scorer, spoken, weight, llm.end_ids, 1, [Draft(said, llm, task.listen)])
+
+
 def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
     """The LLM is sure of an answer of which one word was not said; greedy search, step by step."""
     llm, task = ToyLLM(), TASKS.build({"name": "ner"})
-    pieces = PieceVocabulary(llm.tokenizer, 6)
-    log_probs = certain(llm, pieces, " the hat hit")
-    scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
-    drafts = [Draft(" the hat hit", llm, task.listen)]
-    sound = CTCPrefixProcessor(scorer, SpokenPieces(Spoken(llm, task.listen), pieces), 0.6, llm.end_ids, 1, drafts)
+    sound = tied(llm, task, " the hat hit", 0.6)
     grammar = GrammarProcessor(Grammar(llm, task.grammar() or ""))
     meant, written = [*llm.encode(" the [PERSON rat] hit"), llm.end_id], list[int]()
     for token in meant:
@@ -98,11 +103,7 @@ def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
 def test_the_transcript_above_a_list_ends_where_the_sound_does(meant: str):
     """The LLM is sure of a first line that says too little, or too much; the list is its own affair."""
     llm, task = ToyLLM(), TASKS.build({"name": "asr+ner"})
-    pieces = PieceVocabulary(llm.tokenizer, 6)
-    log_probs = certain(llm, pieces, " the hat hit")
-    scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
-    drafts = [Draft(" the hat hit", llm, task.listen)]
-    sound = CTCPrefixProcessor(scorer, SpokenPieces(Spoken(llm, task.listen), pieces), 0.35, llm.end_ids, 1, drafts)
+    sound = tied(llm, task, " the hat hit", 0.35)
     grammar = GrammarProcessor(Grammar(llm, task.grammar() or ""))
     line, below, (line_break,) = llm.encode(f" {meant}"), [*llm.encode("[]"), llm.end_id], llm.encode("\n")
     written = list[int]()

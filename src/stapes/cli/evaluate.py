@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ from stapes.cli import options
 from stapes.errors import DataError
 
 if TYPE_CHECKING:
+    from stapes.api import Stapes
     from stapes.evaluation.evaluate import Evaluation
+    from stapes.types import Utterance
 
 
 def evaluate(
@@ -86,18 +88,8 @@ def evaluate(
         folder, runs = output, run_folder(model)
         if folder is None and runs is not None:
             folder = make(runs / folder_name(data, loaded.find_task(task, style, to), limit))
-        with options.Bar("evaluating", sum(utterance.duration for utterance in utterances), quiet) as bar:
-            found = loaded.evaluate(
-                utterances,
-                task=task,
-                style=style,
-                to=to,
-                normaliser=normaliser,
-                comet=comet,
-                batch_seconds=batch_seconds,
-                on_progress=bar.advance,
-                on_unreadable=lambda error: options.warn(f"error: {error}"),
-            )
+        asked = {"task": task, "style": style, "to": to, "normaliser": normaliser, "comet": comet}
+        found = watched(loaded, utterances, "evaluating", quiet, batch_seconds=batch_seconds, **asked)
     title = f"{loaded.name} on {data}"
     if as_json:
         typer.echo(json.dumps(found.scores))
@@ -109,6 +101,14 @@ def evaluate(
         keep(found, folder, title, html)
     if "unreadable" in found.scores:
         raise typer.Exit(2)
+
+
+def watched(loaded: Stapes, utterances: list[Utterance], what: str, quiet: bool, **asked: Any) -> Evaluation:
+    """``Stapes.evaluate`` under a bar; sound that cannot be read is said."""
+    with options.Bar(what, sum(utterance.duration for utterance in utterances), quiet) as bar:
+        return loaded.evaluate(
+            utterances, on_progress=bar.advance, on_unreadable=lambda error: options.warn(f"error: {error}"), **asked
+        )
 
 
 def run_folder(model: str) -> Path | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from stapes.cli import options
-from stapes.cli.evaluate import keep, make, run_folder
+from stapes.cli.evaluate import keep, make, run_folder, watched
 from stapes.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -160,14 +160,7 @@ def _evaluate(
             evaluations[corpus].append(there)
             continue
         what = f"SLUE-{corpus.name}, {task} ({number} of {len(wanted)})"
-        with options.Bar(what, sum(utterance.duration for utterance in rows), quiet) as bar:
-            found = loaded.evaluate(
-                rows,
-                task=task,
-                batch_seconds=batch_seconds,
-                on_progress=bar.advance,
-                on_unreadable=lambda error: options.warn(f"error: {error}"),
-            )
+        found = watched(loaded, rows, what, quiet, task=task, batch_seconds=batch_seconds)
         if below is not None:
             keep(found, make(below), f"{loaded.name} on {data}")
         evaluations[corpus].append(predictions_of(found, str(data)))
