@@ -61,6 +61,7 @@ def test_the_table():
 
 
 @given(answer=ANSWERS)
+@example("0[ [")
 def test_anything_can_be_read_and_what_is_read_is_consistent(answer: str):
     for markup in BUILT:
         found = markup.read(answer)

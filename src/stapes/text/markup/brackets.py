@@ -33,7 +33,7 @@ class Brackets(Inline):
         head = opening[1:].strip()
         tag = self._meant(head)
         if tag is None or (head != tag and not head.isupper() and head.upper() not in self.tags):
-            words = "" if head.isupper() else " " * opening.startswith("[ ") + head
+            words = "" if head.isupper() or not head else " " * opening.startswith("[ ") + head
             return Mark(opens=True, well_formed=False), words
         return Mark(opens=True, well_formed=opening == f"[{tag} ", tag=tag), ""
 
