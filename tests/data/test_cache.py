@@ -63,6 +63,12 @@ def test_several_caches_in_turn_and_at_once(rows: list[Utterance], tmp_path: Pat
     assert all(torch.equal(found.get(row), encode(ToyEncoder(), [row]).values[0].half().float()) for row in rows)
 
 
+def test_what_stands_in_two_manifests_is_encoded_once(rows: list[Utterance], tmp_path: Path):
+    own = cache(tmp_path)
+    assert fill(own, [*rows, replace(rows[0], id="again", entities=())], progress=False) == 3
+    assert own.get(replace(rows[0], id="again")).shape == own.get(rows[0]).shape
+
+
 def test_a_shard_that_grows_is_read_on(rows: list[Utterance], tmp_path: Path):
     growing = cache(tmp_path)
     for row in rows:

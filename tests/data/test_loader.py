@@ -37,6 +37,7 @@ def data(cache: bool = False, **section: Any) -> TrainingData:
     recipe = parse(parts | {"tasks": [{"name": name} for name in TASKS], "data": section})
     loader = TrainingData(recipe.data, ToyEncoder(), TASKS, progress=False)
     loader.attach(cache)
+    loader.fill(loader.utterances)
     return loader
 
 
@@ -156,6 +157,7 @@ def test_an_encoder_that_cannot_mix_lengths_fills_batches_all_the_same(tiny_enco
     alone = {row.id: encode(loader.encoder, [row]).values[0] for row in loader.utterances}
     for cached in (False, True):
         loader.attach(cached)
+        loader.fill(loader.utterances)
         for name, frames in read(loader).items():
             torch.testing.assert_close(frames, alone[name], rtol=0, atol=4e-3 if cached else 1e-4)
 

@@ -60,6 +60,15 @@ def test_the_toy_recipe_has_the_loss_curve_that_was_committed(toy_run: Path, log
         assert record["ctc"] == pytest.approx(ctc, rel=1e-4)
 
 
+def test_only_what_the_steps_read_is_encoded(run: Run, tones: Path, toy_recipe: Callable[..., Recipe]):
+    run("run", train={"steps": 2, "batch_seconds": 4})
+    data = TrainingData(toy_recipe().data, ToyEncoder(), TASKS, progress=False)
+    data.attach(cache=True)
+    drawn = {example.utterance.id for examples in data.epoch(0, 0, 4)[:2] for example in examples}
+    rows = read_manifest(tones / "train.jsonl")
+    assert {row.id for row in rows if row in FeatureCache(ToyEncoder())} == drawn != {row.id for row in rows}
+
+
 # -- a step ------------------------------------------------------------------------------------------------------------
 
 

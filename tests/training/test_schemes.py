@@ -185,7 +185,7 @@ def test_a_later_stage_caches_what_the_encoder_has_become(
     ]
     folder = run("run", **changes)
     model, _, _ = checkpoint.load(folder)
-    row = read_manifest(tones / "train.jsonl")[0]
+    row = read_manifest(tones / "dev.jsonl")[0]
     trained, base = FeatureCache(model.encoder), FeatureCache(WhisperEncoder(f"path:{tiny_whisper}").requires_grad_(False))
     assert trained.folder != base.folder
     assert row in trained

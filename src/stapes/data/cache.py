@@ -111,8 +111,8 @@ class FeatureCache:
         self._where[key] = (Path(data.name), offset, len(stored))
 
     def missing(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """Those of ``utterances`` whose features are not cached yet."""
-        return [utterance for utterance in utterances if utterance not in self]
+        """Those of ``utterances`` whose features are not cached yet; what stands in two manifests counts once."""
+        return list({self.key(utterance): utterance for utterance in utterances if utterance not in self}.values())
 
     def close(self) -> None:
         """Close the shard that this process writes to, if any."""
@@ -138,7 +138,7 @@ def encode(encoder: Encoder, utterances: Sequence[Utterance]) -> Padded:
         return encoder(Audio.from_arrays([read_utterance(utterance) for utterance in utterances]).to(encoder.device))
 
 
-def fill(cache: FeatureCache, utterances: Sequence[Utterance], progress: bool = True) -> int:
+def fill(cache: FeatureCache, utterances: Iterable[Utterance], progress: bool = True) -> int:
     """Encode what is missing, longest first; returns how many utterances that was.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -122,14 +122,17 @@ class TrainingData:
         return ((row, weight) for rows, _, weight in self._sources for row in rows)
 
     def attach(self, cache: bool) -> None:
-        """Read the frames of the encoder as it now is from a cache, filled here, or encode every batch.
+        """Read the frames of the encoder as it now is from a cache (see ``fill``), or encode every batch.
 
         Raises:
             RecipeError: a cache is wanted of an encoder that is being trained.
         """
         self.cache = FeatureCache(self.encoder) if cache else None
+
+    def fill(self, wanted: Collection[Utterance]) -> None:
+        """Encode what the cache, if there is one, lacks of the utterances that are about to be read."""
         if self.cache is not None:
-            fill(self.cache, self.utterances, self.progress)
+            fill(self.cache, wanted, self.progress)
 
     def epoch(self, seed: int, epoch: int, batch_seconds: float) -> list[list[Example]]:
         """The micro-batches of an epoch, in order: the same for the same arguments."""

@@ -33,6 +33,7 @@ from stapes.tasks import Example
 from stapes.training import optim
 from stapes.training.display import Display
 from stapes.training.validation import Validation
+from stapes.types import Utterance
 
 STATE, LOG = "state.pt", "metrics.jsonl"
 MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``attention``
@@ -73,12 +74,13 @@ class Loop:
         lora.set_trainable(self.model, stage.trainable)
         with engine.main_process_first():  # the others find the cache filled
             self.data.attach(stage.cache)
+            self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
+            self.data.fill(self._drawn())
             if self.validation is not None:
                 self.validation.attach(self.model.encoder, stage.cache)
         start = {name: tensor.detach().cpu().clone() for name, tensor in checkpoint.trained_state(self.model).items()}
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.model.to(engine.device)
-        self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
         self.optimizer = optim.optimizer(self.model, stage)
         self.schedule = optim.schedule(self.optimizer, stage, self.steps)
         self.model.llm.checkpoint_gradients(stage.gradient_checkpointing)
@@ -176,6 +178,17 @@ class Loop:
         whole, part = divmod(epochs, 1)
         counts = [len(self._plan(self.epoch + number)) for number in range(int(whole) + (part > 0))]
         return max(1, sum(counts[: int(whole)]) + (round(part * counts[-1]) if part else 0))
+
+    def _drawn(self) -> list[Utterance]:
+        """The utterances that the stage's steps read: of a large mixture, a few steps read a small part."""
+        drawn: dict[tuple[str, str], Utterance] = {}
+        epoch, left = self.epoch, self.steps
+        while left and len(drawn) < len(self.data.utterances):
+            groups = self._plan(epoch)[:left]
+            rows = (example.utterance for group in groups for examples in group for example in examples)
+            drawn |= {(row.source, row.id): row for row in rows}
+            epoch, left = epoch + 1, left - len(groups)
+        return list(drawn.values())
 
     def _groups(self, start: int) -> Iterator[tuple[Group, list[Batch]]]:
         """The groups from step ``start`` to the last, each with this process's share of its batches, read."""
