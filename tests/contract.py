@@ -66,7 +66,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         LAYERS | {"tail": 0.0, "layers_before": 2},
     ],
     "ctc": [LAYERS, LAYERS | {"most": 0.3}, LAYERS | {"most": 4}, LAYERS | {"layers_before": 2}],
-    "posterior": [{}, {"temperature": 0.5}, {"compress": True, "blank": 0.3}],
+    "posterior": [{}, {"stride": 1, "temperature": 0.5}, {"compress": True, "blank": 0.3}],
     "cross_attention": [
         {"dim": 16, "heads": 2, "entries": 10},
         {"dim": 8, "heads": 1, "entries": 5, "stride": 2, "kernel": 3},

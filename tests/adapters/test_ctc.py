@@ -75,7 +75,9 @@ def test_a_loss_that_is_not_wanted_costs_nothing(wanted: list[str], kept: list[b
     torch.testing.assert_close(embeddings.values, adapter(frames).values)
 
 
-def test_its_gradient_is_that_over_the_whole_vocabulary():
+@pytest.mark.parametrize("steps_at_a_time", [1, 5, 64])
+def test_its_gradient_is_that_over_the_whole_vocabulary(steps_at_a_time: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stapes.adapters.ctc.STEPS_AT_A_TIME", steps_at_a_time)
     targets, lengths = [[2, 0, 3, 3, 1], [5, 1], [1]], [8, 5, 3]
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(3, 8, 40, generator=generator)).requires_grad_()
@@ -85,6 +87,18 @@ def test_its_gradient_is_that_over_the_whole_vocabulary():
     wanted = F.ctc_loss(steps, flat, torch.tensor(lengths), torch.tensor([4, 1, 0]), blank=1, reduction="sum")
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (found, wanted)))
+
+
+def test_the_gradient_of_every_class_is_right_and_of_the_others():
+    classes = TargetClasses([[2, 0, 3, 1]], 1, torch.device("cpu"))
+    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.randn(5, 5, generator=torch.Generator().manual_seed(1))
+    known = logits[:, :4]
+    wanted = torch.cat([known, logits[:, 4:].logsumexp(-1, keepdim=True)], -1).log_softmax(-1)
+    found = classes.log_probs(logits)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad((weights * values).sum(), logits)[0] for values in (found, wanted)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_what_does_not_fit_counts_as_nothing():

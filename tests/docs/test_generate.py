@@ -50,7 +50,7 @@ def test_a_page_is_what_make_docs_writes(made: dict[str, str], page: str):
         ("linear", "12.5", 4 * 512 * 576 + 576, "exact", ""),
         ("stack_mlp", "10", 5 * 512 * 2048 + 2048 + 2048 * 576 + 576, "exact", ""),
         ("pool_linear", "8.33", 2 * 512 + 512 * 576 + 576, "exact", ""),
-        ("posterior", "50", 49_153 * 513, "exact; with `compress: true` by content", "`token_ctc`"),
+        ("posterior", "12.5", 49_153 * (4 * 512 + 1), "exact; with `compress: true` by content", "`token_ctc`"),
         ("cif", "at most 50", None, "by content", "`quantity`"),
         ("q_former", "80 for an utterance", None, "exact", ""),
         ("segment_q_former", "80 for each 30 s", None, "exact", ""),

@@ -134,7 +134,7 @@ def of_content(adapter: str, utterances: int) -> tuple[recipe.Recipe, SpeechLLM,
     resolved = recipe.parse(
         {
             "encoder": {"name": "toy"},
-            "adapter": {"name": adapter, **layers, **({"compress": True} if adapter == "posterior" else {})},
+            "adapter": {"name": adapter, **layers, **({"compress": True, "stride": 1} if adapter == "posterior" else {})},
             "llm": {"name": "toy"},
             "data": {"max_seconds": 10.0},
             "train": {"steps": 1, "batch_seconds": 10.0 * utterances, "trainable": ["adapter"], "losses": losses},

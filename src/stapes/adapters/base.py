@@ -24,12 +24,14 @@ class Adapter(nn.Module, ABC):
         over_frames: names of its layers that run on every frame, where the others run on what is left of them by content.
         over_vocabulary: names of those that score every token of the LLM. They meet one utterance at a time, and again in the
             backward pass (``ctc.by_utterance``), so that memory is counted for one (``training/footprint.py``).
+        stride: frames per step of these.
     """
 
     losses: Sequence[str] = ()
     lengths_are_bounds: bool = False
     over_frames: Sequence[str] = ()
     over_vocabulary: Sequence[str] = ()
+    stride: int = 1
 
     @abstractmethod
     def forward(self, frames: Padded) -> Padded:

@@ -28,6 +28,7 @@ The targets are the transcript's tokens without beginning or end token, since th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,8 @@ from stapes.adapters.layers import runs
 from stapes.adapters.transformer import Shortened
 from stapes.errors import RecipeError
 from stapes.types import Padded
+
+STEPS_AT_A_TIME = 64  # of 49,152 scores: 12 MB
 
 
 class CTC(Shortened):
@@ -149,10 +152,8 @@ class TargetClasses:
 
     def log_probs(self, logits: Tensor) -> Tensor:
         """(..., V) -> (..., C + 1) in float32, the others last."""
-        logits = logits.float()
-        least = torch.finfo(torch.float32).min  # not minus infinity, whose gradient is none where every class is known
-        others = logits.index_fill(-1, self.known, least).logsumexp(-1, keepdim=True)
-        return torch.cat([logits[..., self.known], others], -1).log_softmax(-1)
+        found: Tensor = _LogProbs.apply(logits.flatten(0, -2), self.known)
+        return found.unflatten(0, logits.shape[:-1])
 
     def loss(self, log_probs: Tensor, lengths: Tensor) -> Tensor:
         """CTC summed over the batch; what does not fit its frames counts as zero.
@@ -163,6 +164,44 @@ class TargetClasses:
         """
         steps = log_probs.transpose(0, 1)
         return F.ctc_loss(steps, self.targets, lengths, self.sizes, blank=self.blank, reduction="sum", zero_infinity=True)
+
+
+class _LogProbs(torch.autograd.Function):
+    """Log-softmax over a vocabulary, told for some classes and for all others together.
+
+    Scores (T, V), classes (C,) -> (T, C + 1) in float32. Forward and backward go over a few steps at a time, so that what is
+    made of their scores stays in the processor's cache: by operations on all of them, loss and layer together take 1.6 times as
+    long (49,152 tokens, bfloat16, one core).
+
+    With p the softmax, P what of it the others have, g the gradients of the classes and g_o that of the others:
+    dL/ds_v = g_v - p_v (sum(g) + g_o) for a class, p_v (g_o / P - sum(g) - g_o) for one of the others.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, classes: Tensor) -> Tensor:
+        least = torch.finfo(torch.float32).min  # not minus infinity: where every class is told, the others are none
+        found = scores.new_empty(len(scores), len(classes) + 1, dtype=torch.float32)
+        for given, out in zip(scores.split(STEPS_AT_A_TIME), found.split(STEPS_AT_A_TIME), strict=True):
+            values = given.to(torch.float32, copy=True)
+            out[:, :-1] = values[:, classes]
+            out[:, -1] = values.index_fill_(-1, classes, least).logsumexp(-1)
+        total = found.logsumexp(-1, keepdim=True)
+        found -= total
+        ctx.save_for_backward(scores, classes, found, total)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        scores, classes, found, total = ctx.saved_tensors
+        of_others = gradient[:, -1:] / found[:, -1:].exp().clamp(min=torch.finfo(torch.float32).tiny)
+        share = of_others - gradient.sum(-1, keepdim=True)
+        of_classes = gradient[:, :-1] - found[:, :-1].exp() * of_others
+        result = torch.empty_like(scores)
+        parts = (values.split(STEPS_AT_A_TIME) for values in (scores, total, share, of_classes, result))
+        for given, sums, factor, own, out in zip(*parts, strict=True):
+            values = (given - sums).exp_().mul_(factor)
+            out.copy_(values.index_add_(-1, classes, own))
+        return result, None
 
 
 def by_utterance(read: Callable[[Tensor], tuple[Tensor, ...]], frames: Padded) -> list[Tensor]:

@@ -22,9 +22,9 @@ from stapes.training.sizes import SECONDS_PER_UTTERANCE, TOKENS_PER_SECOND, Outl
 
 WIDE = 4  # bytes of a number: weights, gradients and optimiser are float32 whatever the arithmetic is
 PIECES_PER_SECOND = 6.0  # ours: what a CTC head leaves of the embeddings
-# How often an adapter's scores of the vocabulary are there at once, with a backward pass (measured: `ctc` 5, `posterior` 6) and
+# How often an adapter's scores of the vocabulary are there at once, with a backward pass (measured: `ctc` 3, `posterior` 4) and
 # without one (2 and 3).
-SCORES_TRAINED, SCORES_HEARD = 5.5, 2.5
+SCORES_TRAINED, SCORES_HEARD = 3.5, 2.5
 PROMPT_TOKENS = 30
 
 
@@ -81,7 +81,7 @@ def inference(found: Outline, recipe: Recipe, number_bytes: int = WIDE, batch_se
     frames = batch_seconds * (found.frames_per_second or 0.0)
     width, inner = _of(encoder, "hidden_size", "d_model"), _of(encoder, *_INNER)
     heard = WIDE * frames * width + number_bytes * frames * (3 * width + 2 * inner)
-    scores = SCORES_HEARD * WIDE * found.longest_frames * _outputs(*_named(found.model["adapter"], "over_vocabulary"))
+    scores = SCORES_HEARD * _scores(found)
     read, answers = rates(found, recipe)
     rows = batch_seconds / SECONDS_PER_UTTERANCE * recipe.decoding.beams
     positions = rows * (SECONDS_PER_UTTERANCE * read + PROMPT_TOKENS)
@@ -142,7 +142,13 @@ def _kept_for_backward(found: Outline, recipe: Recipe, stage: Stage, plain_atten
         row += positions * (WIDE * layers * wide + layer if stage.gradient_checkpointing else layers * layer)
         row += logits * answers * config.vocab_size
         once = _matrices(llm) * narrow * (narrow < WIDE)
-    return round(utterances * heard + max(utterances * row + once, SCORES_TRAINED * WIDE * found.longest_frames * scored))
+    return round(utterances * heard + max(utterances * row + once, SCORES_TRAINED * _scores(found)))
+
+
+def _scores(found: Outline) -> float:
+    """Bytes of the scores that an adapter gives the vocabulary at each of its steps, of the longest utterance."""
+    adapter = found.model["adapter"]
+    return WIDE * found.longest_frames / float(adapter.stride) * _outputs(*_named(adapter, "over_vocabulary"))  # type: ignore[arg-type]
 
 
 def rates(found: Outline, recipe: Recipe) -> tuple[float, float]:
