@@ -1,11 +1,13 @@
 """What does each part of SENSE-ASR (arXiv 2509.04473) add to entities from speech, at our scale?
 
-    python benchmarks/claims.py --results FOLDER [--rows NAME ...] [--seeds N ...] [--synthetic FILE] [--dev FILE]
+    python benchmarks/claims.py --results FOLDER [--init MODEL] [--rows NAME ...] [--seeds N ...] [--synthetic FILE]
+        [--dev FILE]
 
-Every row starts from `stapes-base`, whose LLM has LoRA from recognition already (in the rows `adapter` it is at rest), and is
-trained by `recipes/ablations/claims.yaml` with as many steps as every other; a row with a synthetic stage divides them between
-its two stages. `--synthetic` are the transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share
-of the human labels is that share of the utterances, the same for every seed.
+Every row starts from a model that recognises speech: the run of `recipes/stapes-base.yaml` before it learns entities. Its LLM
+has LoRA from recognition already (in the rows `adapter` it is at rest). Each row is trained by `recipes/ablations/claims.yaml`
+with as many steps as every other; a row with a synthetic stage divides them between its two stages. `--synthetic` are the
+transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share of the human labels is that share of
+the utterances, the same for every seed.
 
 Measured on a fixed part of dev: SLUE's NER F1 and label-F1 (combined tags), and the WER of the transcript that comes with the
 entities, each with its 95 % interval. A row that has been evaluated (`FOLDER/ROW-SEED/scores.json`) is not trained again, so
@@ -62,7 +64,9 @@ AGAINST = {
 }
 
 
-def run(name: str, seed: int, human: Sequence[Utterance], synthetic: str, dev: list[Utterance], results: Path) -> None:
+def run(
+    name: str, seed: int, init: str, human: Sequence[Utterance], synthetic: str, dev: list[Utterance], results: Path
+) -> None:
     """Train one row, score it, and leave the evaluation in ``results``."""
     settings, share, synthetic_first = ROWS[name]
     stages = [SYNTHETIC] * synthetic_first + [HUMAN] * (share > 0)
@@ -72,7 +76,7 @@ def run(name: str, seed: int, human: Sequence[Utterance], synthetic: str, dev: l
             write_manifest(folder / "human.jsonl", human[: round(share * len(human))])
         paths = {"human": folder / "human.jsonl", "synthetic": synthetic, "steps": STEPS // len(stages)}
         written = f"stages=[{', '.join(stage.format(**paths) for stage in stages)}]"
-        train(recipe.load("ablations/claims", [*settings, written, f"train.seed={seed}"]), folder / "run")
+        train(recipe.load("ablations/claims", [*settings, written, f"init={init}", f"train.seed={seed}"]), folder / "run")
         stapes.load(folder / "run", dtype="bfloat16").evaluate(dev, task="ner").save(results)
 
 
@@ -97,6 +101,7 @@ def table(results: Path, rows: Sequence[tuple[str, int]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, type=Path, help="a folder, added to")
+    parser.add_argument("--init", default="runs/stapes-base/4-together", help="the model that every row starts from")
     parser.add_argument("--human", default="prepared/slue-voxpopuli/train.jsonl", help="a manifest with labels by people")
     parser.add_argument(
         "--synthetic", default="prepared/slue-voxpopuli-spacy/train.jsonl", help="one with labels by an annotator"
@@ -110,7 +115,7 @@ def main() -> None:
     wanted = list(itertools.product(arguments.rows, arguments.seeds))
     for name, seed in wanted:
         if not (arguments.results / f"{name}-{seed}" / "scores.json").exists():
-            run(name, seed, human, arguments.synthetic, dev, arguments.results / f"{name}-{seed}")
+            run(name, seed, arguments.init, human, arguments.synthetic, dev, arguments.results / f"{name}-{seed}")
     print("\n".join(table(arguments.results, wanted)))
 
 
