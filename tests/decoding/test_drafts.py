@@ -80,8 +80,13 @@ def test_what_comes_out_is_plain_greedy_search(model: SpeechLLM, options: dict[s
         assert written(model, chosen) == plain(model, chosen, monkeypatch)
 
 
-def steps(model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[int]]:
-    """LENGTH tokens of each of three rows, out of LETTERS alone and without a look at the sound; and the rows of each step."""
+def steps(
+    model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPatch, widths: list[int] | None = None
+) -> tuple[list[str], list[int]]:
+    """LENGTH tokens of each of three rows, out of LETTERS alone and without a look at the sound; and the rows of each step.
+
+    How many positions each step reads is added to ``widths``.
+    """
     llm = model.llm
     letters = torch.tensor([llm.encode(letter)[0] for letter in LETTERS])
     speech = model.speech(contract.frames([60, 15, 35], dim=16)).embeddings
@@ -91,6 +96,8 @@ def steps(model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPat
 
     def counted(self: LLM, embeddings: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
         sizes.append(len(embeddings))
+        if widths is not None:
+            widths.append(embeddings.shape[1])
         return extend(self, embeddings, *arguments, **options)
 
     def choose(rows: list[int], texts: list[list[int]], scores: torch.Tensor) -> list[int]:
@@ -115,9 +122,11 @@ def test_a_good_draft_saves_steps_and_a_bad_one_costs_none(model: SpeechLLM, mon
     assert with_texts == texts
     assert len(quick) == -(-(LENGTH + 1) // MOST)
     wrong = [text.translate(str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])) for text in texts]
-    with_wrong, slow = steps(model, wrong, monkeypatch)
+    widths: list[int] = []
+    with_wrong, slow = steps(model, wrong, monkeypatch, widths)
     assert with_wrong == texts
     assert len(slow) <= len(alone)
+    assert sum(widths[2:]) < (1 + MOST / 2) * len(widths[2:]), "of a draft that goes wrong, less is read"
     spoilt = [text[:5] + text[6:11] + "!!" + text[11:] for text in texts]
     with_spoilt, some = steps(model, spoilt, monkeypatch)
     assert with_spoilt == texts

@@ -7,7 +7,8 @@ draft is taken up again, be it in the middle of a word, where its letters fit be
 writes (speculative decoding, arXiv 2211.17192, with a draft that is there already); only the number of steps differs. Rows that
 have ended leave the batch.
 
-Positions that were read in vain are masked and stay in the key-value cache: each row of a batch goes on at its own pace.
+Positions that were read in vain are masked and stay in the key-value cache: each row of a batch goes on at its own pace. So of
+a draft that went wrong, less is read in the next step.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from stapes.llms import LLM
 
 POSITIONS = 64  # of all rows together in one step, the prompt apart (ours): beyond that, a CPU's time grows with them
 MOST = 16  # positions of one row in one step (ours)
+LEAST = 3  # of the draft, after a step in which none of it was right (ours)
 
 Choose = Callable[[list[int], list[list[int]], Tensor], list[int]]
 
@@ -79,9 +81,10 @@ def search(llm: LLM, embeddings: Tensor, mask: Tensor, drafts: Sequence[Draft], 
     cache = DynamicCache()
     texts: list[list[int]] = [[] for _ in drafts]
     living = list(range(len(drafts)))
+    trusted = [MOST for _ in drafts]  # tokens of each draft that are read in the next step
     while True:
         most = max(1, min(MOST, POSITIONS // len(living)))
-        ahead = [drafts[row].ahead(most - 1) for row in living]
+        ahead = [drafts[row].ahead(min(most - 1, trusted[row])) for row in living]
         ids, real = _padded(ahead, llm.end_id, mask.device)
         start = mask.shape[1]
         mask = torch.cat([mask, real], dim=1)
@@ -98,6 +101,7 @@ def search(llm: LLM, embeddings: Tensor, mask: Tensor, drafts: Sequence[Draft], 
                     still.append(index)
                 else:
                     mask[index, start + depth :] = False
+                    trusted[row] = LEAST + 2 * depth
             agreeing = still
             if not agreeing:
                 break
