@@ -81,24 +81,24 @@ def test_what_comes_out_is_plain_greedy_search(model: SpeechLLM, options: dict[s
 
 
 def steps(
-    model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPatch, widths: list[int] | None = None
+    model: SpeechLLM, drafts: Sequence[str], monkeypatch: pytest.MonkeyPatch, read: list[tuple[int, int]] | None = None
 ) -> tuple[list[str], list[int]]:
-    """LENGTH tokens of each of three rows, out of LETTERS alone and without a look at the sound; and the rows of each step.
+    """LENGTH tokens of one to three rows, out of LETTERS alone and without a look at the sound; and the rows of each step.
 
-    How many positions each step reads is added to ``widths``.
+    How many positions each step reads, and how many there are then, is added to ``read``.
     """
     llm = model.llm
     letters = torch.tensor([llm.encode(letter)[0] for letter in LETTERS])
-    speech = model.speech(contract.frames([60, 15, 35], dim=16)).embeddings
+    speech = model.speech(contract.frames([60, 15, 35][: len(drafts)], dim=16)).embeddings
     embeddings, mask = model.splice(speech)
     sizes: list[int] = []
     extend = LLM.extend
 
-    def counted(self: LLM, embeddings: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+    def counted(self: LLM, embeddings: torch.Tensor, mask: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
         sizes.append(len(embeddings))
-        if widths is not None:
-            widths.append(embeddings.shape[1])
-        return extend(self, embeddings, *arguments, **options)
+        if read is not None:
+            read.append((embeddings.shape[1], mask.shape[1]))
+        return extend(self, embeddings, mask, *arguments, **options)
 
     def choose(rows: list[int], texts: list[list[int]], scores: torch.Tensor) -> list[int]:
         best = letters[scores[:, letters].argmax(-1)].tolist()
@@ -109,7 +109,7 @@ def steps(
     with monkeypatch.context() as patch:
         patch.setattr(LLM, "extend", counted)
         found = search(llm, embeddings, mask, [Draft(draft, llm) for draft in drafts], choose)
-    assert [text[-1] for text in found] == [llm.end_id] * 3
+    assert [text[-1] for text in found] == [llm.end_id] * len(drafts)
     return ["".join(map(llm.spell, text[:-1])) for text in found], sizes
 
 
@@ -122,15 +122,26 @@ def test_a_good_draft_saves_steps_and_a_bad_one_costs_none(model: SpeechLLM, mon
     assert with_texts == texts
     assert len(quick) == -(-(LENGTH + 1) // MOST)
     wrong = [text.translate(str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])) for text in texts]
-    widths: list[int] = []
-    with_wrong, slow = steps(model, wrong, monkeypatch, widths)
+    read: list[tuple[int, int]] = []
+    with_wrong, slow = steps(model, wrong, monkeypatch, read)
     assert with_wrong == texts
     assert len(slow) <= len(alone)
-    assert sum(widths[2:]) < (1 + MOST / 2) * len(widths[2:]), "of a draft that goes wrong, less is read"
+    assert sum(now for now, _ in read[2:]) < (1 + MOST / 2) * len(read[2:]), "of a draft that goes wrong, less is read"
     spoilt = [text[:5] + text[6:11] + "!!" + text[11:] for text in texts]
     with_spoilt, some = steps(model, spoilt, monkeypatch)
     assert with_spoilt == texts
     assert len(quick) < len(some) < len(alone) / 2
+
+
+def test_what_was_read_in_vain_for_all_rows_is_forgotten(model: SpeechLLM, monkeypatch: pytest.MonkeyPatch):
+    alone: list[tuple[int, int]] = []
+    read: list[tuple[int, int]] = []
+    (text,), _ = steps(model, [""], monkeypatch, alone)
+    found, _ = steps(model, [text[:3] + "!" + text[4:9] + text[20:]], monkeypatch, read)
+    assert found == [text]
+    assert sum(now for now, _ in read) > sum(now for now, _ in alone) + 3, "some of it was read in vain"
+    now, there = read[-1]
+    assert there - now < alone[-1][1], "the prompt, and what was written before the last step"
 
 
 def test_a_draft_that_spells_an_end_token_ends_nothing_early(model: SpeechLLM, monkeypatch: pytest.MonkeyPatch):

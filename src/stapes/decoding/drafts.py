@@ -7,8 +7,8 @@ draft is taken up again, be it in the middle of a word, where its letters fit be
 writes (speculative decoding, arXiv 2211.17192, with a draft that is there already); only the number of steps differs. Rows that
 have ended leave the batch.
 
-Positions that were read in vain are masked and stay in the key-value cache: each row of a batch goes on at its own pace. So of
-a draft that went wrong, less is read in the next step.
+Each row of a batch goes on at its own pace: positions that were read in vain for it, but not for all, are masked and stay in
+the key-value cache. So of a draft that went wrong, less is read in the next step.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def search(llm: LLM, embeddings: Tensor, mask: Tensor, drafts: Sequence[Draft], 
             agreeing = still
             if not agreeing:
                 break
+        if in_vain := start + depth - mask.shape[1]:
+            cache.crop(in_vain)
+            mask = mask[:, :in_vain]
         kept = [index for index, row in enumerate(living) if texts[row][-1] not in llm.end_ids]
         if not kept:
             return texts
