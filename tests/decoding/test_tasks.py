@@ -1,5 +1,6 @@
 """Answers of tasks that have a form: within the grammar, and held against the sound where words are said."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
         scores[0, token] = 10.0
         written.append(int(sound.mix([0], [written], grammar.allow([written], scores)).argmax()))
     assert llm.decode(written) == "the [PERSON hat] hit"
+
+
+@pytest.mark.parametrize(("share", "begins"), [(0.3, False), (0.45, False), (0.55, True), (0.9, True)])
+def test_doubts_about_a_word_do_not_begin_an_entity(share: float, begins: bool):
+    """The LLM's likeliest token is markup, but only where it is likelier than all words together it is written."""
+    llm, task = ToyLLM(), TASKS.build({"name": "ner"})
+    sound = tied(llm, task, " hat", 0.35)
+    ((markup, *_), (said, *_)) = (llm.encode(text) for text in ("[PERSON", " hat"))
+    words = [said, *(llm.encode(f" {letter}")[0] for letter in "bcdeg")]
+    assert len({*words, markup}) == 7
+    scores = torch.full((1, len(llm.tokenizer)), -torch.inf)
+    scores[0, words] = math.log((1 - share) / len(words))
+    scores[0, markup] = math.log(share)
+    assert int(sound.mix([0], [[]], scores).argmax()) == (markup if begins else said)
 
 
 @pytest.mark.parametrize("meant", ["the", "the hat", "the hat hit", "the hat hit hit"])

@@ -8,6 +8,12 @@ sound to rest on, and an answer cannot end while words are left. An LLM in a loo
 heard over it: hence the floor f, and hence the token with which the CTC head's own text would go on is always a candidate.
 The LLM's tokens fall apart into the head's pieces (``text/pieces.py``), so that every text it could write can be scored.
 
+Markup m (``[PERSON``, ``]``) is not heard. To the sound it is as good as what fits best; and as the LLM's doubts about a word
+are shared by many tokens c, where those about markup are not, it stands to the best of them as to all of them together:
+
+    score(m | g) = (1 - w) log p_LLM(m | g) + w max(gain of any c or of the end) + max_c score(c | g)
+                   - ((1 - w) log sum_c p_LLM(c | g) + w max_c gain of c),   gain of c: log psi(g c) - log psi(g)
+
 With r_n(t), r_b(t) the log-probability of all paths over the first t frames that spell the prefix and end in its last piece
 or in blank, and phi(t) = log(r_b(t) + [c != last piece] r_n(t)):
 
@@ -207,9 +213,9 @@ class CTCPrefixProcessor(LogitsProcessor):
         if not living:
             return mixed.to(scores.device)
         states = Prefixes.collect([self._known[utterance][text] for utterance, text in (prefixes[row] for row in living)])
-        best = language[living].topk(self.candidates, dim=-1)
-        likely = best.values >= best.values[:, :1] - self.margin
-        shortlist = [tokens[mask].tolist() for tokens, mask in zip(best.indices, likely, strict=True)]
+        likeliest = language[living].topk(self.candidates, dim=-1)
+        likely = likeliest.values >= likeliest.values[:, :1] - self.margin
+        shortlist = [tokens[mask].tolist() for tokens, mask in zip(likeliest.indices, likely, strict=True)]
         for tokens, token in zip(shortlist, self._expected([prefixes[row] for row in living]), strict=True):
             tokens += [token] if token is not None and token not in tokens else []
         written, floored = language, language.clamp(min=language.amax(-1, keepdim=True) - self.floor)
@@ -236,12 +242,18 @@ class CTCPrefixProcessor(LogitsProcessor):
         ending = torch.where(states.score.isneginf(), 0.0, states.complete - states.score).float()
         for end in self.end_ids:
             mixed[rows, end] = (1 - self.weight) * language[rows, end] + self.weight * ending
-        # Markup is not heard: to the sound it is as good as the best of what could be said instead, to the LLM what it is.
-        # What says that all is said is to both what an end token is, and from there on the sound has no say.
-        best_gain = ending.scatter_reduce(0, owner, gain, "amax")
+        # What says that all is said is to LLM and sound what an end token is, and from there on the sound has no say.
+        by_sound = ending.scatter_reduce(0, owner, gain, "amax")
+        nothing = ending.new_full((len(living),), -torch.inf)
+        all_words = ending.new_zeros(len(living)).index_add(0, owner, written[rows[owner], tokens].exp()).log()
+        at_best = (1 - self.weight) * all_words + self.weight * nothing.scatter_reduce(0, owner, gain, "amax")
+        spread = nothing.scatter_reduce(0, owner, mixed[rows[owner], tokens], "amax") - at_best
+        spread = torch.where(all_words.isneginf(), 0.0, spread)
         for index, token, ends in silent:
-            by_llm, by_sound = (language, ending) if ends else (written, best_gain)
-            mixed[living[index], token] = (1 - self.weight) * by_llm[living[index], token] + self.weight * by_sound[index]
+            row = living[index]
+            by_llm, fitting = (language, ending) if ends else (written, by_sound)
+            mixed[row, token] = (1 - self.weight) * by_llm[row, token] + self.weight * fitting[index]
+            mixed[row, token] += 0.0 if ends else spread[index]
         closed = Prefixes(states.ends_piece, states.ends_blank, states.last, states.complete)
         for utterance in utterances:
             self._known[utterance] = {}
