@@ -78,13 +78,14 @@ def certain(llm: ToyLLM, pieces: PieceVocabulary, text: str) -> torch.Tensor:
     return F.one_hot(torch.tensor(path), 1 + len(pieces)).float().clamp(min=1e-6).log()
 
 
-def tied(llm: ToyLLM, task: Task, said: str, weight: float) -> CTCPrefixProcessor:
+def tied(llm: ToyLLM, task: Task, said: str, weight: float, bonus: float = 0.0) -> CTCPrefixProcessor:
     """Greedy search held against a sound in which all but surely ``said`` is heard, for one answer."""
     pieces = PieceVocabulary(llm.tokenizer, 6)
     log_probs = certain(llm, pieces, said)
     scorer = CTCPrefixScorer(log_probs[None], torch.tensor([len(log_probs)]))
     spoken = SpokenPieces(Spoken(llm, task.listen), pieces)
-    return CTCPrefixProcessor(scorer, spoken, weight, llm.end_ids, 1, [Draft(said, llm, task.listen)])
+    drafts = [Draft(said, llm, task.listen)]
+    return CTCPrefixProcessor(scorer, spoken, weight, llm.end_ids, 1, drafts, markup_bonus=bonus)
 
 
 def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
@@ -100,11 +101,17 @@ def test_the_llm_says_where_an_entity_is_and_the_sound_which_words_it_has():
     assert llm.decode(written) == "the [PERSON hat] hit"
 
 
-@pytest.mark.parametrize(("share", "begins"), [(0.3, False), (0.45, False), (0.55, True), (0.9, True)])
-def test_doubts_about_a_word_do_not_begin_an_entity(share: float, begins: bool):
-    """The LLM's likeliest token is markup, but only where it is likelier than all words together it is written."""
+@pytest.mark.parametrize(
+    ("share", "bonus", "begins"),
+    [(0.3, 0.0, False), (0.45, 0.0, False), (0.55, 0.0, True), (0.9, 0.0, True), (0.3, 1.0, True), (0.2, 1.0, False)],
+)
+def test_doubts_about_a_word_do_not_begin_an_entity(share: float, bonus: float, begins: bool):
+    """The LLM's likeliest token is markup, but only where it is likelier than all words together it is written.
+
+    A nat of bonus is worth odds of 1 to 2.7.
+    """
     llm, task = ToyLLM(), TASKS.build({"name": "ner"})
-    sound = tied(llm, task, " hat", 0.35)
+    sound = tied(llm, task, " hat", 0.35, bonus)
     ((markup, *_), (said, *_)) = (llm.encode(text) for text in ("[PERSON", " hat"))
     words = [said, *(llm.encode(f" {letter}")[0] for letter in "bcdeg")]
     assert len({*words, markup}) == 7

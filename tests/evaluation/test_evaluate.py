@@ -86,6 +86,7 @@ def test_signatures_say_what_was_measured_and_nothing_of_what_made_it(model: Sta
         "no_repeat_ngram": "0",
         "length_penalty": "1.0",
         "tokens_per_second": "8.0",
+        "markup_bonus": "0.0",
         "tokens_spare": "10",
         "dtype": "float32",
     }

@@ -11,7 +11,7 @@ The LLM's tokens fall apart into the head's pieces (``text/pieces.py``), so that
 Markup m (``[PERSON``, ``]``) is not heard. To the sound it is as good as what fits best; and as the LLM's doubts about a word
 are shared by many tokens c, where those about markup are not, it stands to the best of them as to all of them together:
 
-    score(m | g) = (1 - w) log p_LLM(m | g) + w max(gain of any c or of the end) + max_c score(c | g)
+    score(m | g) = (1 - w) (log p_LLM(m | g) + b) + w max(gain of any c or of the end) + max_c score(c | g)
                    - ((1 - w) log sum_c p_LLM(c | g) + w max_c gain of c),   gain of c: log psi(g c) - log psi(g)
 
 With r_n(t), r_b(t) the log-probability of all paths over the first t frames that spell the prefix and end in its last piece
@@ -168,6 +168,7 @@ class CTCPrefixProcessor(LogitsProcessor):
         candidates: how many of the LLM's best tokens are scored at most; the others are ruled out.
         margin: in nats; tokens that the LLM holds less likely than its best by more than this are ruled out too.
         floor: f, in nats: a candidate counts as no less likely to the LLM than its best by this.
+        markup_bonus: b, in nats.
     """
 
     def __init__(
@@ -181,9 +182,11 @@ class CTCPrefixProcessor(LogitsProcessor):
         candidates: int = 16,
         margin: float = 12.0,
         floor: float = 4.0,
+        markup_bonus: float = 0.0,
     ) -> None:
         self.scorer, self.pieces, self.weight, self.end_ids = scorer, pieces, weight, end_ids
         self.beams, self.candidates, self.margin, self.floor = beams, candidates, margin, floor
+        self.markup_bonus = markup_bonus
         # Of each utterance, the texts so far and where each of them stands in the draft.
         self._drafts: list[dict[tuple[int, ...], Draft]] | None = None if drafts is None else [{(): draft} for draft in drafts]
         start = scorer.start()
@@ -248,7 +251,7 @@ class CTCPrefixProcessor(LogitsProcessor):
         all_words = ending.new_zeros(len(living)).index_add(0, owner, written[rows[owner], tokens].exp()).log()
         at_best = (1 - self.weight) * all_words + self.weight * nothing.scatter_reduce(0, owner, gain, "amax")
         spread = nothing.scatter_reduce(0, owner, mixed[rows[owner], tokens], "amax") - at_best
-        spread = torch.where(all_words.isneginf(), 0.0, spread)
+        spread = torch.where(all_words.isneginf(), 0.0, spread) + (1 - self.weight) * self.markup_bonus
         for index, token, ends in silent:
             row = living[index]
             by_llm, fitting = (language, ending) if ends else (written, by_sound)

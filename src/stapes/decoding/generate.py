@@ -91,7 +91,13 @@ def generate(model: SpeechLLM, frames: Padded, seconds: Sequence[float], options
         scorer = CTCPrefixScorer(speech.log_probs, speech.uncompressed.lengths)
         guesses = [copy.copy(draft) for draft in drafts]
         sound = CTCPrefixProcessor(
-            scorer, SpokenPieces(spoken, model.pieces), options.ctc_weight, model.llm.end_ids, options.beams, guesses
+            scorer,
+            SpokenPieces(spoken, model.pieces),
+            options.ctc_weight,
+            model.llm.end_ids,
+            options.beams,
+            guesses,
+            markup_bonus=options.markup_bonus,
         )
     if options.beams == 1 and model.ctc is not None and model.llm.can_rewind:
         choose = _greedy(model.llm.end_id, caps, no_repeats, grammar, sound)

@@ -310,6 +310,8 @@ class Decoding(Section):
     Attributes:
         beams: 1 is greedy.
         ctc_weight: share of the CTC prefix score in each token's score; 0 leaves the LLM alone.
+        markup_bonus: in nats, what markup among words (entities) gets beside the LLM's score, where ``ctc_weight`` is not 0.
+            With 0, what is less likely an entity than not is not marked; F1 is highest at lower odds (ours).
         constrained: whether an answer that has a grammar (entities, sentiment) is held to it.
         no_repeat_ngram: n-grams of spoken tokens, markup passed over, that may not come twice; 0 allows all.
         length_penalty: of beam search, as in transformers.
@@ -319,6 +321,7 @@ class Decoding(Section):
 
     beams: int = Field(1, gt=0)
     ctc_weight: float = Field(0.0, ge=0, le=1)
+    markup_bonus: float = 0.0
     constrained: bool = True
     no_repeat_ngram: int = Field(0, ge=0)
     length_penalty: float = 1.0
