@@ -1,5 +1,6 @@
 """Constrained decoding: what comes out always matches the pattern, and nothing that matches is ruled out."""
 
+import gc
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -206,13 +207,12 @@ def test_a_tokenizer_without_grammars_is_an_error_of_one_line(monkeypatch: pytes
 def test_what_is_compiled_is_kept_as_long_as_the_llm():
     from stapes.decoding import constraints
 
+    gc.collect()  # models of other tests, which may go at any time
     before = len(constraints._VOCABULARIES)
     llm = ToyLLM()
     first, second = Grammar(llm, LABELS), Grammar(llm, LABELS)
     assert first._start is second._start
     assert len(constraints._VOCABULARIES) == before + 1
     del llm, first, second
-    import gc
-
     gc.collect()
     assert len(constraints._VOCABULARIES) == before
