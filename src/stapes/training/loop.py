@@ -75,7 +75,8 @@ class Loop:
         with engine.main_process_first():  # the others find the cache filled
             self.data.attach(stage.cache)
             self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
-            self.data.fill(self._drawn())
+            if stage.cache:
+                self.data.fill(self._drawn())
             if self.validation is not None:
                 self.validation.attach(self.model.encoder, stage.cache)
         start = {name: tensor.detach().cpu().clone() for name, tensor in checkpoint.trained_state(self.model).items()}
