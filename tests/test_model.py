@@ -163,6 +163,18 @@ def test_an_adapter_brings_its_own_loss(toy_model: Build, adapter: str, own: str
     assert counts[own] == {"quantity": 3, "token_ctc": tokens - 3}[own]
 
 
+def test_emphasis_is_of_a_row_and_counted(toy_model: Build):
+    model = toy_model()
+    speech, answers = frames(30, 12), [model.answer(text) for text in TEXTS[:2]]
+    alone = [
+        model(Padded.from_rows([row]), Targets([answer]), {"next_token": 1.0})["next_token"]
+        for row, answer in zip(speech.rows(), answers, strict=True)
+    ]
+    stressed = Targets(answers, emphasis=[1.0, 8.0])
+    torch.testing.assert_close(model(speech, stressed, {"next_token": 1.0})["next_token"], alone[0] + 8 * alone[1])
+    assert model.target_counts(stressed)["next_token"] == len(answers[0]) + 8 * len(answers[1])
+
+
 def test_what_is_not_asked_for_is_not_computed(toy_model: Build):
     model = toy_model()
     assert set(model(frames(60), Targets([model.answer("a")]), {"ctc": 1.0})) == {"ctc"}

@@ -56,17 +56,26 @@ class Targets:
         transcripts: token ids of what was said, end token included: what CTC and the losses of the adapter's side are about,
             whatever the task; the answers if there are none.
         utterances: what the answers belong to, for the losses of labels and transcripts.
+        emphasis: how many tokens a token of each answer counts for in ``next_token``; one if there is none.
     """
 
     answers: Sequence[Sequence[int]]
     prompts: Sequence[Prompt] | None = None
     transcripts: Sequence[Sequence[int]] | None = None
     utterances: Sequence[Utterance] = ()
+    emphasis: Sequence[float] | None = None
 
     @property
     def said(self) -> Sequence[Sequence[int]]:
         """The transcripts."""
         return self.answers if self.transcripts is None else self.transcripts
+
+    def emphasis_of_tokens(self, device: torch.device) -> Tensor | None:
+        """(n,), for each token of the answers."""
+        if self.emphasis is None:
+            return None
+        lengths = torch.tensor([len(answer) for answer in self.answers], device=device)
+        return torch.tensor(self.emphasis, device=device).repeat_interleave(lengths)
 
 
 @dataclass(frozen=True)
@@ -290,7 +299,7 @@ class SpeechLLM(nn.Module):
         if READ_BY_LLM & weights.keys():
             logits, wanted = self.logits(speech.embeddings, answers, targets.prompts)
             if "next_token" in weights:
-                found["next_token"] = next_token(logits, wanted)
+                found["next_token"] = next_token(logits, wanted, targets.emphasis_of_tokens(logits.device))
             if "distillation" in weights:
                 lengths = torch.tensor([len(answer) for answer in answers])
                 taught = torch.tensor([has_transcript(row) for row in targets.utterances])
@@ -321,12 +330,13 @@ class SpeechLLM(nn.Module):
         self.llm.train(was_training)
         return logits
 
-    def target_counts(self, targets: Targets) -> dict[str, int]:
-        """How many targets each loss has: tokens, pieces (ctc), utterances (quantity), what a loss says."""
-        said = targets.said
+    def target_counts(self, targets: Targets) -> dict[str, float]:
+        """How many targets each loss has: tokens by their emphasis, pieces (ctc), utterances (quantity), what a loss says."""
+        said, emphasis = targets.said, targets.emphasis or [1.0] * len(targets.answers)
+        answered = sum(len(answer) * counted for answer, counted in zip(targets.answers, emphasis, strict=True))
         pieces = 0 if self.pieces is None else sum(len(self.pieces.of_tokens(transcript)) for transcript in said)
         tokens = sum(len(transcript) - 1 for transcript in said)
-        counts = {"next_token": sum(map(len, targets.answers)), "ctc": pieces, "token_ctc": tokens, "quantity": len(said)}
+        counts: dict[str, float] = {"next_token": answered, "ctc": pieces, "token_ctc": tokens, "quantity": len(said)}
         for name, loss in self.losses.items():
             texts = said if isinstance(loss, SpeechLoss) else targets.answers
             counts[name] = loss.target_count(texts, targets.utterances)  # type: ignore[operator]
@@ -345,6 +355,7 @@ class SpeechLLM(nn.Module):
                 for task, row, answer in zip(tasks, rows, answers, strict=True)
             ],
             utterances=rows,
+            emphasis=[example.emphasis for example in examples],
         )
 
     def answer(self, text: str) -> list[int]:

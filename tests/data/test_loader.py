@@ -134,6 +134,13 @@ def test_a_balanced_source_shows_every_kind_of_answer_equally_often(tmp_path: Pa
     assert max(Counter(ids(plan)).values()) == 5, "each of the two Negatives"
 
 
+def test_the_emphasis_of_a_source_goes_with_its_examples(tmp_path: Path):
+    said, short = listed(tmp_path, "s", [1.0] * 3), listed(tmp_path, "t", [1.0] * 2)
+    loader = data(train=[said, {"path": short, "emphasis": 10}])
+    found = {row.utterance.id: row.emphasis for batch in loader.epoch(0, 0, 30.0) for row in batch}
+    assert found == {"s0": 1.0, "s1": 1.0, "s2": 1.0, "t0": 10.0, "t1": 10.0}
+
+
 def test_what_is_too_long_is_left_out_and_listed(tmp_path: Path):
     source = listed(tmp_path, "u", [1.0, 29.0, 31.0, 12.0])
     assert [row.id for row in data(train=source, max_seconds=60).too_long] == ["u2"], "the encoder's window"

@@ -129,12 +129,15 @@ class Source(Section):
         weight: how often an utterance is seen in an epoch; 0.5 takes another random half each epoch.
         balance: see every kind of answer (``Task.kind``: a sentiment, or whether there are entities) equally often, the
             common ones less than ``weight`` says and the rare ones more; as many utterances an epoch as without.
+        emphasis: how many tokens a token of its answers counts for in ``next_token`` (ours): a sentiment is two of them, and
+            is hardly learnt beside transcripts of sixty, since the loss is a mean over tokens.
     """
 
     path: str
     task: str = ""
     weight: float = Field(1.0, gt=0)
     balance: bool = False
+    emphasis: float = Field(1.0, gt=0)
 
 
 class HeldOut(Section):

@@ -39,11 +39,13 @@ class Example:
         utterance: with the labels that the task needs.
         task: its key; empty for the model's first task.
         template: which of the task's instructions is used.
+        emphasis: how many tokens a token of its answer counts for in the loss.
     """
 
     utterance: Utterance
     task: str = ""
     template: int = 0
+    emphasis: float = 1.0
 
 
 class Task(ABC):

@@ -148,10 +148,10 @@ class Loop:
         """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
         return max(example.utterance.duration for example in batch.examples) if self.model.encoder.is_trained else math.inf
 
-    def _target_counts(self, group: Group) -> dict[str, int]:
+    def _target_counts(self, group: Group) -> dict[str, float]:
         """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
         counts = self.model.target_counts(self.model.targets([example for examples in group for example in examples]))
-        return {name: max(1, count) for name, count in counts.items()}
+        return {name: max(1.0, count) for name, count in counts.items()}
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
         if not bool(torch.isfinite(loss)):
