@@ -26,7 +26,7 @@ being the encoder's output. ``layers_before: 2`` is the other reading that there
 ours: h is what the first projection and two of the layers make of the encoder's output, and both the weights and what they
 gather are taken from it, at the layers' width. Those layers then have a say in how many fire, and learn from the quantity loss.
 
-Differs from the paper: T* counts the answer's tokens with its end token (the authors' code counts the transcript's with the
+Differs from the paper: T* counts the transcript's tokens, whatever the task, with the end token (the authors' code: with the
 beginning token). The optional CTC branch of the code, whose weight there is 0, is left out.
 """
 

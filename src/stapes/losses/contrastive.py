@@ -4,7 +4,7 @@
     loss = sum_i  ( -log softmax_j(L_ij)_j=i  -  log softmax_j(L_ji)_j=i ) / 2
 
 Symmetric InfoNCE with a learned temperature 1 / exp(g), as between images and captions (CLIP, arXiv 2103.00020), at the place
-of ``matching``: between the adapter's outputs H (B, K, D) and the LLM's own embeddings E (B, U, D) of the answers' tokens
+of ``matching``: between the adapter's outputs H (B, K, D) and the LLM's own embeddings E (B, U, D) of the transcripts' tokens
 without the end token, which are constant. It is here so that its combination with ``matching`` can be asked about.
 
 **It depends on the batch by definition**: what an utterance is told apart from are the others of its micro-batch, those of
