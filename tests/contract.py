@@ -58,8 +58,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         LAYERS | {"queries": 1, "segment_seconds": 0.2},
     ],
     "wlq_former": [LAYERS, LAYERS | {"queries": 3, "layers": 2, "window_seconds": 0.1}],
-    # Every tail fires here: one that does not is not heard, as the paper has it.
+    # With a tail of 0 every end fires; with the paper's, the first, one that weighs too little is not heard.
     "cif": [
+        LAYERS,
         LAYERS | {"tail": 0.0},
         LAYERS | {"tail": 0.0, "threshold": 0.6},
         LAYERS | {"tail": 0.0, "threshold": 2.0},
