@@ -39,6 +39,7 @@ RELY_ON_ZEROS = ("toy", "whisper", "whisper 30s", "whisper weighted", "ssl wavlm
 
 def test_every_member_is_tested():
     assert {config["name"] for config in CONFIGS.values()} == set(ENCODERS)
+    assert {CONFIGS[name]["name"] for name in IN_PAIRS} == set(ENCODERS)
 
 
 @pytest.fixture(scope="module")
