@@ -1,6 +1,7 @@
 """The losses that do not read speech and text (of rows of logits, of CTC) keep the same promises; broken ones are caught."""
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import contract
 import pytest
@@ -8,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stapes.adapters import ADAPTERS
+from stapes.losses import LOSSES as MODULES
+from stapes.losses import SpeechLoss
 from stapes.losses.ctc import CTCHead
 from stapes.losses.distillation import Distillation
 from stapes.losses.next_token import next_token
+from stapes.recipe import LossName
 from stapes.types import Padded
 
 WIDTH = contract.LLM_DIM  # of embeddings, and of the logits here
@@ -103,6 +108,12 @@ def padding_is_inert(loss: nn.Module) -> None:
 
 CHECKS = (is_the_sum_over_utterances, half_precision_is_close, every_row_learns)
 LOSSES = {"next_token": NextToken, "distillation": Taught, "ctc": Aligned}
+
+
+def test_every_loss_of_a_recipe_is_in_a_suite():
+    """Here, among those on speech and text (``test_contract.py``), or as an adapter's own (``tests/adapters``)."""
+    on_speech = {name for name in MODULES if issubclass(MODULES[name], SpeechLoss)}
+    assert {*LOSSES, *on_speech, *(loss for name in ADAPTERS for loss in ADAPTERS[name].losses)} == set(get_args(LossName))
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
