@@ -154,6 +154,23 @@ def test_effects_in_the_zoo_weigh_tokens_and_draw_utterances(zoo: ModuleType):
     ]
 
 
+def test_the_page_has_the_numbers_of_the_zoo(zoo: ModuleType):
+    """Every run of ``zoo.jsonl``: its row, where it is one of the first table; else its loss; and the effects, to the digit."""
+    page = (ROOT / "docs/results.md").read_text()
+    found = [json.loads(line) for line in (ROOT / "benchmarks/zoo.jsonl").read_text().splitlines()]
+    first = [each for each in found if (each["encoder"], each["seed"]) == ("pack:whisper-base", 0)]
+    for line in zoo.table(first)[2:]:
+        _, adapter, _, *numbers = line.strip("| ").split(" | ")
+        assert f"\n| {' | '.join([adapter, *numbers])} |\n" in page
+    crossed = ("stack_mlp", "conv1d_mlp", "pool_linear")
+    for encoder, named in (("pack:whisper-base", "Whisper base"), ("pack:whisper-tiny.en", "Whisper tiny.en")):
+        runs = {(each["adapter"], each["seed"]): zoo.per_token(each, "right") for each in found if each["encoder"] == encoder}
+        cells = [", ".join(f"{runs[adapter, seed]:.2f}" for seed in (0, 1)) for adapter in crossed]
+        assert f"\n| {named} | {' | '.join(cells)} |\n" in page
+    for line in zoo.effects([each for each in found if each["adapter"] in crossed])[2:]:
+        assert f" | {line.rpartition(' | ')[2]}\n" in page
+
+
 @pytest.mark.weights
 def test_whispers_own_decoder_reads_the_examples(script: Callable[..., str], pack: Callable[[str], Path], examples: Path):
     found = json.loads(
