@@ -28,6 +28,7 @@ ENCODER_DIM, LLM_DIM, SECONDS_PER_FRAME = 12, 8, 0.02
 TABLE = torch.randn(6, LLM_DIM, generator=torch.Generator().manual_seed(3))  # of an LLM with six tokens
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 LONGER = 55
+BURST_SAMPLES = 80  # 5 ms
 # Parameters that lie behind a hidden layer which is taken for the frames, beside later layers.
 BEHIND = re.compile(r"intermediate_ffn|\.adapter\.|inner_layer_norm|^encoder\.layer_norm")
 FP32 = {"rtol": 1e-4, "atol": 1e-5}
@@ -392,15 +393,24 @@ def all_sound_is_heard(encoder: Encoder, seconds: Sequence[float] = (0.5, 1.0, 1
 
     ``auto`` does what transformers does, which drops an end that does not fill a frame.
     """
-    dropped = round(encoder.seconds_per_frame * SAMPLE_RATE_HZ) if isinstance(encoder, AutoEncoder) else 0
-    burst = 0.5 * np.sin(np.arange(80)).astype(np.float32)
     for array in sounds(seconds):
         still = encoder(Audio.from_arrays([array])).values
-        for start in (0, len(array) // 2, len(array) - dropped - len(burst)):
-            changed = array.copy()
-            changed[start : start + len(burst)] += burst
-            moved = float((encoder(Audio.from_arrays([changed])).values - still).abs().max())
+        for start in (0, len(array) // 2, last_burst(encoder, array)):
+            moved = float((encoder(with_burst(array, start)).values - still).abs().max())
             assert moved > 1e-3, f"a burst at sample {start} of {len(array)} is not heard"
+
+
+def last_burst(encoder: Encoder, array: np.ndarray) -> int:
+    """Where the last burst that has to be heard begins."""
+    dropped = round(encoder.seconds_per_frame * SAMPLE_RATE_HZ) if isinstance(encoder, AutoEncoder) else 0
+    return len(array) - dropped - BURST_SAMPLES
+
+
+def with_burst(array: np.ndarray, start: int) -> Audio:
+    """The waveform, with something loud at sample ``start``."""
+    changed = array.copy()
+    changed[start : start + BURST_SAMPLES] += 0.5 * np.sin(np.arange(BURST_SAMPLES)).astype(np.float32)
+    return Audio.from_arrays([changed])
 
 
 def encoder_padding_is_zero(encoder: Encoder) -> None:
@@ -476,6 +486,22 @@ def pair_is_invariant(encoder: Encoder, *adapters: Adapter) -> None:
     for adapter in adapters:
         for found, alone in zip(adapter(together).rows(), apart, strict=True):
             torch.testing.assert_close(found, adapter(alone).rows()[0], rtol=1e-3, atol=1e-4)
+
+
+def pair_hears_the_end(encoder: Encoder, *adapters: Adapter) -> None:
+    """As many embeddings as both promise, also of an end that fills no frame, and what sounds there changes them."""
+    for array in sounds([0.5, 1.0049]):
+        still, changed = encoder(Audio.from_arrays([array])), encoder(with_burst(array, last_burst(encoder, array)))
+        promised = encoder.output_lengths(torch.tensor([len(array)]))
+        for adapter in adapters:
+            before, found = adapter(still), adapter(changed)
+            if not adapter.lengths_are_bounds:
+                assert torch.equal(found.lengths, adapter.output_lengths(promised))
+            heard = found.values.shape != before.values.shape or float((found.values - before.values).abs().max()) > 1e-5
+            assert heard, f"{type(adapter).__name__} does not hear the end of {len(array)} samples"
+
+
+PAIR_CHECKS = (pair_is_invariant, pair_hears_the_end)
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------

@@ -84,15 +84,18 @@ def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
     assert encoder.window == CONFIGS[name].get("window", "none")
 
 
+@pytest.mark.parametrize("check", contract.PAIR_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("name", IN_PAIRS)
 @torch.no_grad()
-def test_every_pair_is_invariant(build: Callable[[str], Encoder], name: str, adapter: str):
+def test_every_pair(build: Callable[[str], Encoder], name: str, adapter: str, check: Callable[..., None]):
     torch.manual_seed(0)
     encoder = build(name)
     configs = [{"name": adapter} | options for options in contract.VARIANTS.get(adapter, [{}])]
+    if check is contract.pair_hears_the_end:
+        configs = [config for config in configs if not contract.may_leave_its_end_out(config)]
     adapters = [contract.build_adapter(config, encoder.dim, encoder.seconds_per_frame) for config in configs]
-    contract.pair_is_invariant(encoder, *(contract.awake(each) for each in adapters))
+    check(encoder, *(contract.awake(each) for each in adapters))
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------
@@ -184,6 +187,8 @@ def test_a_broken_pair_is_caught():
     contract.pair_is_invariant(leaves, contract.awake(contract.build_adapter({"name": "stack_mlp", "hidden_dim": 24})))
     with pytest.raises(AssertionError):
         contract.pair_is_invariant(leaves, trusts)
+    with pytest.raises(AssertionError):
+        contract.pair_hears_the_end(DeafAtTheEnd(dim=12), contract.awake(contract.build_adapter({"name": "stack_mlp"})))
 
 
 def test_every_check_has_caught_a_mutant():
