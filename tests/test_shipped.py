@@ -12,8 +12,10 @@ from stapes.api import Stapes
 from stapes.data.cache import encode, read_utterance
 from stapes.data.manifest import read_manifest
 from stapes.decoding.longform import recognise
+from stapes.errors import RecipeError
 from stapes.evaluation.probe import probe
 from stapes.llms.base import LLM
+from stapes.text.tags import SENTIMENTS
 from stapes.types import Audio, Utterance
 
 pytestmark = pytest.mark.weights
@@ -35,6 +37,21 @@ def test_it_transcribes_what_it_has_never_heard(model: Stapes, examples: Path):
     scores = model.evaluate(examples).scores
     assert scores["wer"] < 25
     assert scores["capped"] == 0
+
+
+def test_it_does_what_its_card_says(model: Stapes, rows: list[Utterance]):
+    """Each task on the first sentence, in which a person is named; and what it does not do is said in a line."""
+    assert model.tasks == ["asr", "asr.written", "ner", "sentiment"]
+    sound = rows[0].audio
+    named, written = model.transcribe(sound, task="ner"), model.transcribe(sound, style="written").text
+    assert "PERSON" in {entity.label for entity in named.entities or ()}
+    assert named.text.islower() and named.repairs == 0
+    assert written[0].isupper() and written[-1] in ".,;!?"
+    assert model.transcribe(sound, task="sentiment").sentiment in SENTIMENTS
+    with pytest.raises(
+        RecipeError, match=r"task: 'translation\.fr', expected what stapes-base was trained for: asr, asr\.written"
+    ):
+        model.transcribe(sound, to="fr")
 
 
 def test_it_listens(model: Stapes, rows: list[Utterance]):

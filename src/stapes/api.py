@@ -56,8 +56,8 @@ def load(
         name: a shipped name ("stapes-base"), a run folder or a hub id ("owner/name", "owner/name@revision").
         device: "auto" (the first that is there of cuda, mps and cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: of encoder and LLM: "float32", "bfloat16" or "float16"; by default bfloat16 on cuda, float32 elsewhere.
-        **decoding: options that replace the checkpoint's: ``beams``, ``ctc_weight``, ``no_repeat_ngram``, ``length_penalty``,
-            ``tokens_per_second``, ``tokens_spare`` (see ``recipe.Decoding``).
+        **decoding: options that replace the checkpoint's: ``beams``, ``ctc_weight``, ``markup_bonus``, ``constrained``,
+            ``no_repeat_ngram``, ``length_penalty``, ``tokens_per_second``, ``tokens_spare`` (see ``recipe.Decoding``).
 
     Raises:
         CheckpointError: no such model, or one that does not fit the weights at hand.

@@ -44,7 +44,10 @@ def test_help_names_every_command_and_each_has_examples(stapes: Run):
     for command in COMMANDS:
         text = stapes(command, "-h").stdout
         assert "Examples:" in text, command
-        assert f"stapes {command} " in text.partition("Examples:")[2] or command == "ls"
+        said, _, examples = text.partition("Examples:")
+        assert f"stapes {command} " in examples or command == "ls"
+        assert not re.search(r"\S {3,}\S", said), f"{command}: paragraphs flow"
+        assert not re.search(r"{[a-z]", said), f"{command}: arguments are called as its text calls them"
 
 
 def test_nothing_asked_shows_what_there_is(stapes: Run):

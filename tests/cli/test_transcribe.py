@@ -241,6 +241,9 @@ def test_each_task_by_its_options(stapes: Run, one_line: Callable[[Result], str]
         in one_line(stapes("transcribe", files[0], "-m", task_run, "--task", "ner", "--style", "written"))
     )
     assert "'translation.de'" in one_line(stapes("transcribe", files[0], "-m", task_run, "--to", "de"))
+    subtitles = stapes("transcribe", files[0], "-m", task_run, "--task", "sentiment", "--format", "srt")
+    assert one_line(subtitles) == "--format: srt for 'sentiment', whose answers have no words, expected text or json"
+    assert stapes("transcribe", files[0], "-m", task_run, "--to", "fr", "--format", "vtt").stdout.startswith("WEBVTT\n\n00:")
 
 
 def test_entities_are_coloured_on_a_terminal_alone(

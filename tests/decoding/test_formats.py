@@ -67,6 +67,7 @@ def test_entities_and_sentiment_as_json():
     assert found["entities"][0] == {"label": "PERSON", "start": 7, "end": 15, "phrase": "jane doe"}
     assert "sentiment" not in found
     assert json.loads(render(FELT, "json"))["sentiment"] == "Positive"
+    assert json.loads(render(replace(NAMED, repairs=2), "json")) == found | {"file": "", "repairs": 2}
 
 
 def test_subrip():

@@ -137,6 +137,18 @@ def test_what_cannot_be_read_counts_as_unheard_and_is_reported(model: Stapes, ro
     assert [found.predictions[number] for number in others] == [whole.predictions[number] for number in others]
 
 
+def test_what_has_no_labels_for_the_task_is_left_out_and_counted(toy_model: Callable[..., SpeechLLM], rows: list[Utterance]):
+    model, options = toy_model(tasks=[{"name": "sentiment"}]), Decoding(tokens_per_second=4)
+    some = [replace(row, sentiment="Neutral") if number % 3 else row for number, row in enumerate(rows)]
+    labelled = [row for row in some if row.sentiment]
+    found, alone = evaluate(model, some, options), evaluate(model, labelled, options)
+    assert (found.scores["utterances"], found.scores["left_out"]) == (len(labelled), 2)
+    assert alone.scores == {name: value for name, value in found.scores.items() if name != "left_out"}
+    assert found.predictions == alone.predictions and found.utterances == labelled
+    with pytest.raises(DataError, match="6 of 6 utterances have no labels for the task 'sentiment', expected labels"):
+        evaluate(model, rows, options)
+
+
 def test_what_the_ctc_head_heard_is_compared_as_the_answer_is(model: Stapes, rows: list[Utterance]):
     """With capitals in the references, a normaliser that keeps them makes errors of all that was heard."""
     shouted = [replace(row, text=row.text.upper()) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,8 +40,12 @@ Examples:
 
 def annotate(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(help="The manifest to label (`stapes prepare`).", show_default=False)],
-    output: Annotated[Path, typer.Argument(help="The manifest to write; its journal and reports lie beside it.")],
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="The manifest to label (`stapes prepare`).", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The manifest to write; its journal and reports lie beside it.")
+    ],
     task: Annotated[str, typer.Option(help="ner (named entities) or sentiment.")] = "ner",
     model: Annotated[str | None, typer.Option(help="An LLM behind an endpoint, by the name that it has there.")] = None,
     base_url: Annotated[
@@ -127,7 +132,7 @@ def annotate(
         raise typer.Exit(2)
 
 
-annotate.__doc__ = f"{annotate.__doc__}\n{EXAMPLES}"
+annotate.__doc__ = f"{inspect.cleandoc(annotate.__doc__ or '')}\n{EXAMPLES}"
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -57,8 +57,9 @@ def evaluate(
 ) -> None:
     """Score a model: WER and CER with their errors, 95 % intervals and signatures that say how they were measured.
 
-    Sound goes the way it goes in `stapes transcribe`, long audio included. Nothing is left out: an utterance whose sound
-    cannot be read is reported and counts as one in which nothing was heard, and the exit status is 2.
+    Sound goes the way it goes in `stapes transcribe`, long audio included. An utterance whose sound cannot be read is reported
+    and counts as one in which nothing was heard, and the exit status is 2. One without labels for the task, such as a
+    transcript that nobody wrote with capitals where --style written is asked for, is left out and counted.
 
     Examples:
 

@@ -46,15 +46,19 @@ def prepare(
     corpus: Annotated[
         str,
         typer.Argument(
+            metavar="CORPUS",
             help="slue-voxpopuli, slue-voxceleb, librispeech, ljspeech, cmu-arctic, speechocean762, covost2, must-c, fleurs, "
             "kaldi, folder, csv, noise (sound without speech), jsonl (manifests that are there already) or spoken-text "
-            "(labelled text, said by synthesisers)."
+            "(labelled text, said by synthesisers).",
         ),
     ],
     source: Annotated[
-        Path, typer.Argument(help="The corpus, as its archive unpacks; for csv, jsonl and spoken-text also a single file.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="The corpus, as its archive unpacks; for csv, jsonl and spoken-text also a single file."
+        ),
     ],
-    destination: Annotated[Path, typer.Argument(help="The folder to write SPLIT.jsonl to.")],
+    destination: Annotated[Path, typer.Argument(metavar="DESTINATION", help="The folder to write SPLIT.jsonl to.")],
     hold_out: Annotated[
         list[str] | None,
         typer.Option(help="NAME=COUNT or NAME=SHARE: keep that much of train apart in NAME.jsonl. Can be given again."),

@@ -100,7 +100,9 @@ def transcribe(
             if sounds and speech is None:
                 with bar.aside():
                     speech = options.load_model(model, device, dtype, beams, ctc_weight)
-                    speech.find_task(task, style, to)
+                    key = speech.find_task(task, style, to)
+                    if form in SUBTITLES and not speech.module.tasks[key].listen("", " a")[1]:
+                        raise RecipeError("--format", f"{form} for '{key}', whose answers have no words", "text or json")
             asked = {"task": task, "style": style, "to": to}
             found = iter(_recognise(speech, sounds, asked, batch_seconds, bar) if speech is not None else [])
             with bar.aside():

@@ -70,6 +70,8 @@ def _json(transcript: Transcript, name: str) -> str:
         found["entities"] = [asdict(entity) for entity in transcript.entities]
     if transcript.sentiment is not None:
         found["sentiment"] = transcript.sentiment
+    if transcript.repairs:
+        found["repairs"] = transcript.repairs
     return json.dumps(found, ensure_ascii=False)
 
 

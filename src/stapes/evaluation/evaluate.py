@@ -116,11 +116,12 @@ def evaluate(
 ) -> Evaluation:
     """Do a task on utterances, the way a user would, and score the result.
 
-    Nothing is left out: an utterance whose sound cannot be read counts as one that nothing was heard in, and is reported.
+    An utterance whose sound cannot be read counts as one that nothing was heard in, and is reported. One without the labels of
+    the task, for which there is nothing to compare an answer with, is left out and counted, as in training.
 
     Args:
         model: in evaluation mode.
-        utterances: of a manifest, with the labels of the task.
+        utterances: of a manifest; those with the labels of the task are evaluated.
         options: of decoding.
         task: the key of what is asked; the model's first if empty.
         normaliser: what is done to references and hypotheses before they are compared; the task's own if None.
@@ -131,13 +132,14 @@ def evaluate(
         on_unreadable: told of each utterance that cannot be read.
 
     Raises:
-        DataError: no utterance, none with words in its reference, or one without the labels of the task.
+        DataError: no utterance, none with the labels of the task, or none with words in its reference.
         RecipeError: unknown normaliser, or COMET for anything but a translation.
         MissingDependency: COMET is asked for, and not installed.
     """
     asked = find_task(model.tasks, task)
     normaliser = normaliser or asked.normaliser
-    check(utterances, asked, normaliser)
+    every, utterances = utterances, [utterance for utterance in utterances if asked.has_target(utterance)]
+    check(utterances or every, asked, normaliser)
     if comet is not None:
         check_comet(asked, comet)
     transcripts: dict[int, Transcript] = {}
@@ -156,6 +158,8 @@ def evaluate(
     counts = {"utterances": len(utterances), "capped": sum(transcript.capped for transcript in heard)}
     if asked.grammar() is not None:
         counts["repairs"] = sum(transcript.repairs for transcript in heard)
+    if left_out := len(every) - len(utterances):
+        counts["left_out"] = left_out
     if unreadable:
         counts["unreadable"] = len(unreadable)
     if synthetic := sum(utterance.synthetic for utterance in utterances):

@@ -39,6 +39,7 @@ PARTS = {
 
 COUNTS = {
     "utterances": "utterances",
+    "left_out": "left out, without labels for the task",
     "reference_words": "words in the references",
     "substitutions": "substitutions",
     "deletions": "deletions",
