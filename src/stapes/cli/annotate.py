@@ -30,7 +30,7 @@ Examples:
   stapes annotate my.jsonl labelled.jsonl --base-url http://localhost:8000/v1 --model Qwen3 --examples slue/train.jsonl
       by a server of one's own: vLLM, llama.cpp, or any other that speaks OpenAI's protocol
 \b
-  stapes annotate slue/dev.jsonl labelled.jsonl --spacy --reads truecased --quality slue/dev.jsonl
+  stapes annotate slue/dev.jsonl labelled.jsonl --spacy --reads truecased --case-from slue/train.jsonl --quality slue/dev.jsonl
       by spaCy, without an LLM; labelled.quality.md says how well, against the labels of people
 \b
   stapes annotate my.jsonl labelled.jsonl --task sentiment --local smollm2-135m-instruct
