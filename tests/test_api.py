@@ -325,4 +325,5 @@ def test_to_a_hub_and_back(hub: tuple[str, dict[str, bytes]], tone_run: Path, so
     assert done.returncode == 0, done.stderr
     assert {*checkpoint.FILES, "README.md"} <= set(files)
     assert files["model.safetensors"] == (tone_run / "model.safetensors").read_bytes()
-    assert "hf:owner/empty: the repository has no model.safetensors, stapes.json, recipe.yaml" in done.stdout
+    missing = "the repository has no model.safetensors, stapes.json, recipe.yaml"
+    assert f"owner/empty: no such folder, and as a hub id: {missing}" in done.stdout

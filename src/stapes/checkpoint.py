@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import stapes
 from stapes import hub, lora
-from stapes.errors import CheckpointError, RecipeError
+from stapes.errors import CheckpointError, RecipeError, WeightsError
 from stapes.model import BASES, SpeechLLM
 from stapes.recipe import Decoding, Recipe, Stage, Train, parse
 from stapes.tasks import TASKS
@@ -226,7 +226,10 @@ def find(name: str | Path) -> Path:
     if Path(name).is_dir():
         raise CheckpointError(name, f"no {DESCRIPTION} in this folder", "a run folder of `stapes train`")
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return hub.snapshot(str(name), FILES)
+        try:
+            return hub.snapshot(str(name), FILES)
+        except WeightsError as error:
+            raise CheckpointError(name, f"no such folder, and as a hub id: {error.found}", fix=error.fix) from error
     shipped = sorted(path.parent.name for path in MODELS.glob(f"*/{DESCRIPTION}"))
     known = ", ".join(shipped) or "none in this installation"
     raise CheckpointError(name, "no such model", f"a run folder, a hub id (owner/name) or a shipped model ({known})")

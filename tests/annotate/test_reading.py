@@ -36,9 +36,18 @@ def test_an_utterance_without_raw_text_is_read_with_capitals(both, said):
     assert reading.text(alone) == "the EU left"
 
 
+def test_a_text_with_capitals_is_one_that_a_person_wrote(said):
+    written = said("Jane left Paris", ("PERSON", "Jane"))
+    reading = Reading.learn("raw", [written])
+    assert reading.is_raw(written)
+    assert reading.text(written) == "Jane left Paris"
+    assert [entity.phrase for entity in reading.entities(written)] == ["Jane"]
+    assert reading.text(said("jane saw paris")) == "Jane saw Paris"
+
+
 @pytest.mark.parametrize("kind", ["raw", "truecased"])
 def test_capitals_have_to_be_learnt_from_something(said, kind):
-    with pytest.raises(DataError, match=rf"--reads {kind}: no utterance has a raw_text.*--case-from"):
+    with pytest.raises(DataError, match=rf"--reads {kind}: no utterance is written with capitals.*--case-from"):
         Reading.learn(kind, [said("text")])
 
 

@@ -159,7 +159,7 @@ def test_a_journal_of_another_model_is_refused(stapes, manifest, chat, tmp_path,
         (["--spacy", "--reads", "truecase"], "--reads: 'truecase'; did you mean 'truecased'?"),
         (["--spacy", "--base-url", "http://x"], "--base-url: given with --spacy, expected --model"),
         (["--model", "a", "--price-in", "1"], "--price-in, --price-out: one without the other"),
-        (["--spacy", "--reads", "raw"], "--reads raw: no utterance has a raw_text"),
+        (["--spacy", "--reads", "raw"], "--reads raw: no utterance is written with capitals"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(stapes, manifest, tmp_path, one_line, options, message):

@@ -9,10 +9,12 @@ from typing import Literal
 from stapes.annotate.align import Alignment
 from stapes.annotate.truecase import Truecaser
 from stapes.errors import DataError
+from stapes.tasks.style import is_said, named, said
 from stapes.types import Entity, Utterance
 
 Reads = Literal["text", "raw", "truecased"]
 READS: tuple[Reads, ...] = ("text", "raw", "truecased")
+WRITTEN = "written"
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Reading:
     """Chooses the spelling.
 
     Attributes:
-        kind: "text"; "raw", which is ``raw_text``, or the truecased text of an utterance without one; "truecased".
-        truecaser: learnt from raw texts; None with "text".
+        kind: "text"; "raw", the transcript as a person wrote it, or the truecased text of an utterance that has none;
+            "truecased".
+        truecaser: learnt from written transcripts; None with "text".
     """
 
     kind: Reads
@@ -29,35 +32,35 @@ class Reading:
 
     @classmethod
     def learn(cls, kind: Reads, case_from: Iterable[Utterance]) -> Reading:
-        """A reading whose truecaser has learnt from the raw texts of ``case_from``.
+        """A reading whose truecaser has learnt from the written transcripts of ``case_from``.
 
         Raises:
             DataError: they are needed and there are none.
         """
         if kind == "text":
             return cls(kind)
-        texts = [utterance.raw_text for utterance in case_from if utterance.raw_text]
+        texts = [said(utterance, WRITTEN) for utterance in case_from if is_said(utterance, WRITTEN)]
         if not texts:
-            fix = "name a manifest that has (--case-from), or read the text (--reads text)"
-            raise DataError(f"--reads {kind}", "no utterance has a raw_text", "texts to learn capitals from", fix)
+            fix = "name a manifest that is (--case-from), or read the text (--reads text)"
+            raise DataError(f"--reads {kind}", "no utterance is written with capitals", "texts to learn them from", fix)
         return cls(kind, Truecaser.learn(texts))
 
     def is_raw(self, utterance: Utterance) -> bool:
-        """Whether the annotator reads the utterance's ``raw_text``."""
-        return self.kind == "raw" and bool(utterance.raw_text)
+        """Whether the annotator reads the utterance's transcript as a person wrote it."""
+        return self.kind == "raw" and is_said(utterance, WRITTEN)
 
     def text(self, utterance: Utterance) -> str:
         """What the annotator reads."""
         if self.is_raw(utterance):
-            assert utterance.raw_text is not None
-            return utterance.raw_text
+            return said(utterance, WRITTEN)
         return utterance.text if self.truecaser is None else self.truecaser(utterance.text)
 
     def entities(self, utterance: Utterance) -> list[Entity]:
         """An example's entities as spans of what the annotator reads, in the order of the text."""
         text, found = self.text(utterance), utterance.entities or ()
         if self.is_raw(utterance):
-            found = utterance.raw_entities if utterance.raw_entities is not None else mapped(found, utterance.text, text)
+            written = named(utterance, WRITTEN)
+            found = mapped(found, utterance.text, text) if written is None else written
         ordered = sorted(found, key=lambda entity: (entity.start, entity.end))
         return [Entity(entity.label, entity.start, entity.end, text[entity.start : entity.end]) for entity in ordered]
 

@@ -15,7 +15,7 @@ from stapes.evaluation.predictions import PredictionLine, Predictions, setting
 from stapes.metrics import bootstrap
 from stapes.metrics.paired import by_id
 from stapes.metrics.signature import facts
-from stapes.metrics.significance import Difference, MatchedPairs, mapsswe, paired_bootstrap
+from stapes.metrics.significance import ENOUGH_SEGMENTS, Difference, MatchedPairs, mapsswe, paired_bootstrap
 
 _SHOWN_IDS = 3
 _SETTINGS = ("norm", "tags", "tok", "style", "to", "synthetic")  # versions are those installed here, for both runs
@@ -130,7 +130,9 @@ def table(found: Comparison, title: str) -> Group:
     parts: list[Table | Text] = [made]
     if found.matched_pairs is not None:
         pairs = found.matched_pairs
-        parts.append(Text(f"MAPSSWE on word errors: {pairs.segments} segments, Z {pairs.z:+.2f}, p {_p(pairs.p)}"))
+        few = f" (too few to go by: it wants some {ENOUGH_SEGMENTS})" if pairs.segments < ENOUGH_SEGMENTS else ""
+        tested = f"{pairs.segments} segments{few}, Z {pairs.z:+.2f}, p {_p(pairs.p)}"
+        parts.append(Text(f"MAPSSWE on word errors: {tested}"))
     parts += [Text(signature, style="dim") for signature in found.signatures.values()]
     return Group(*parts)
 

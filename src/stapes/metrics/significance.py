@@ -23,7 +23,7 @@ With the differences z_i of the errors in n segments, their mean and their stand
 
     Z = mean * sqrt(n) / s    p = 2 * (1 - Phi(|Z|))
 
-and Z = 0 where s is 0, as in sctk. The normal approximation wants some 50 segments or more.
+and Z = 0 where s is 0, as in sctk. The normal approximation wants ``ENOUGH_SEGMENTS``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from stapes.metrics import bootstrap
 from stapes.metrics.wer import WORDS, align
 
 BOUNDARY_WORDS = 2
+ENOUGH_SEGMENTS = 50
 
 
 @dataclass(frozen=True)

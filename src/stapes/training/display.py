@@ -44,6 +44,8 @@ class Display:
         self.console.print(_trainable_table(model, name))
         self._name, self._steps, self._began, self._first = name, steps, time.monotonic(), step
         self._last_line = 0.0
+        if step:
+            self.note(f"going on from step {step} of {steps}")
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
