@@ -70,12 +70,10 @@ class Targets:
         """The transcripts."""
         return self.answers if self.transcripts is None else self.transcripts
 
-    def emphasis_of_tokens(self, device: torch.device) -> Tensor | None:
-        """(n,), for each token of the answers."""
-        if self.emphasis is None:
-            return None
+    def over_tokens(self, of_rows: Sequence[float], device: torch.device) -> Tensor:
+        """(n,): what each row has, for every token of its answer."""
         lengths = torch.tensor([len(answer) for answer in self.answers], device=device)
-        return torch.tensor(self.emphasis, device=device).repeat_interleave(lengths)
+        return torch.tensor(of_rows, device=device).repeat_interleave(lengths)
 
 
 @dataclass(frozen=True)
@@ -299,11 +297,10 @@ class SpeechLLM(nn.Module):
         if READ_BY_LLM & weights.keys():
             logits, wanted = self.logits(speech.embeddings, answers, targets.prompts)
             if "next_token" in weights:
-                found["next_token"] = next_token(logits, wanted, targets.emphasis_of_tokens(logits.device))
+                emphasis = None if targets.emphasis is None else targets.over_tokens(targets.emphasis, logits.device)
+                found["next_token"] = next_token(logits, wanted, emphasis)
             if "distillation" in weights:
-                lengths = torch.tensor([len(answer) for answer in answers])
-                taught = torch.tensor([has_transcript(row) for row in targets.utterances])
-                taught = taught.repeat_interleave(lengths).to(logits.device)
+                taught = targets.over_tokens([has_transcript(row) for row in targets.utterances], logits.device)
                 found["distillation"] = self.losses["distillation"](logits[taught], self.taught(targets))
         return found
 

@@ -28,6 +28,7 @@ def test_two_evaluations_of_a_model(stapes: Run, tone_run: Path, tones: Path, tm
     shown = stapes("compare", *folders)
     assert shown.exit_code == 0
     assert "MAPSSWE on word errors:" in shown.stdout
+    assert "(few to go by: it wants some 50)" in " ".join(shown.stdout.split())
     assert f"{folders[0]} (A) and {folders[1]} (B)" in " ".join(shown.stdout.split())
     for run, weight in (("A", "0.9"), ("B", "0.0")):
         (made_by,) = (line for line in shown.stdout.replace("\n", "").split(f"{run}: stapes:")[1:])

@@ -101,7 +101,7 @@ def transcribe(
                 with bar.aside():
                     speech = options.load_model(model, device, dtype, beams, ctc_weight)
                     key = speech.find_task(task, style, to)
-                    if form in SUBTITLES and not speech.module.tasks[key].listen("", " a")[1]:
+                    if form in SUBTITLES and not speech.module.tasks[key].has_words:
                         raise RecipeError("--format", f"{form} for '{key}', whose answers have no words", "text or json")
             asked = {"task": task, "style": style, "to": to}
             found = iter(_recognise(speech, sounds, asked, batch_seconds, bar) if speech is not None else [])

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +46,15 @@ class Batch:
     seed: int
     epoch: int
     masked: bool
+
+
+class _Part(NamedTuple):
+    """Utterances of a source that are drawn alike: what is asked, how often they are seen, how much their answers count."""
+
+    rows: list[Utterance]
+    task: Task
+    weight: float
+    emphasis: float
 
 
 def _kinds(rows: list[Utterance], task: Task, source: Source) -> list[tuple[list[Utterance], float]]:
@@ -95,7 +105,7 @@ class TrainingData:
         most = min(data.max_seconds, encoder.max_seconds)
         self.too_long: list[Utterance] = []
         self.unlabelled: list[Utterance] = []
-        self._sources: list[tuple[list[Utterance], Task, float, float]] = []  # with weight and emphasis
+        self._parts: list[_Part] = []
         for source in data.train if mixture is None else mixture:
             task = find_task(tasks, source.task)
             rows = read_manifest(source.path)
@@ -105,8 +115,8 @@ class TrainingData:
             if fitting and not labelled:
                 raise DataError(source.path, "no utterance has labels", f"what the task '{task.key}' is trained on")
             self.unlabelled += [row for row in fitting if not task.has_target(row)]
-            self._sources += [(rows, task, weight, source.emphasis) for rows, weight in _kinds(labelled, task, source)]
-        self.utterances = list({(row.source, row.id): row for rows, *_ in self._sources for row in rows}.values())
+            self._parts += [_Part(rows, task, weight, source.emphasis) for rows, weight in _kinds(labelled, task, source)]
+        self.utterances = list({(row.source, row.id): row for part in self._parts for row in part.rows}.values())
         if not self.utterances:
             raise DataError("data.train", "no utterance to train on", f"manifests with utterances of at most {most:g} s")
         self.noise = read_manifest(data.noise.path) if data.noise else []
@@ -115,11 +125,11 @@ class TrainingData:
     @property
     def asked(self) -> list[str]:
         """The keys of the tasks that are trained."""
-        return list(dict.fromkeys(task.key for _, task, *_ in self._sources))
+        return list(dict.fromkeys(part.task.key for part in self._parts))
 
     def mixture(self) -> Iterator[tuple[Utterance, float]]:
         """Every utterance, and how often it is seen in an epoch; for each of its tasks."""
-        return ((row, weight) for rows, _, weight, _ in self._sources for row in rows)
+        return ((row, part.weight) for part in self._parts for row in part.rows)
 
     def attach(self, cache: bool) -> None:
         """Read the frames of the encoder as it now is from a cache (see ``fill``), or encode every batch.
@@ -140,7 +150,7 @@ class TrainingData:
         from lhotse.dataset import DynamicBucketingSampler
 
         drawn: list[Example] = []
-        for number, (rows, task, weight, emphasis) in enumerate(self._sources):
+        for number, (rows, task, weight, emphasis) in enumerate(self._parts):
             order = generator(seed, epoch, "mixture", number).permutation(len(rows))
             whole, part = divmod(weight, 1)
             seen = rows * int(whole) + [rows[index] for index in sorted(order[: round(part * len(rows))])]

@@ -130,9 +130,9 @@ def table(found: Comparison, title: str) -> Group:
     parts: list[Table | Text] = [made]
     if found.matched_pairs is not None:
         pairs = found.matched_pairs
-        few = f" (too few to go by: it wants some {ENOUGH_SEGMENTS})" if pairs.segments < ENOUGH_SEGMENTS else ""
-        tested = f"{pairs.segments} segments{few}, Z {pairs.z:+.2f}, p {_p(pairs.p)}"
-        parts.append(Text(f"MAPSSWE on word errors: {tested}"))
+        few = f" (few to go by: it wants some {ENOUGH_SEGMENTS})" if pairs.segments < ENOUGH_SEGMENTS else ""
+        tested = f"{pairs.segments} segments, Z {pairs.z:+.2f}, p {_p(pairs.p)}"
+        parts.append(Text(f"MAPSSWE on word errors: {tested}{few}"))
     parts += [Text(signature, style="dim") for signature in found.signatures.values()]
     return Group(*parts)
 

@@ -140,6 +140,11 @@ class Task(ABC):
         """
         return state, letters
 
+    @property
+    def has_words(self) -> bool:
+        """Whether an answer is, or holds, a text: not a label or a list alone."""
+        return bool(self.listen("", " a")[1])
+
     def labels(self, reference: Result, hypothesis: Result) -> dict[str, Any]:
         """What there is to be compared besides the texts, as ``predictions.jsonl`` has it."""
         return {}
