@@ -224,6 +224,7 @@ def test_what_is_wrong_is_told_before_anything_is_evaluated(
     assert twice == "--voxceleb: given 2 times, expected a manifest"
     assert message("--voxpopuli", run) == "--voxceleb: given 0 times, expected one or two folders of `stapes evaluate`"
     assert message(*of(run, run), "--limit", "3") == "--limit: given with finished evaluations, expected a MODEL to evaluate"
+    assert message(*of(run, run), "--device", "cpu").startswith("--device: given with finished evaluations")
     assert "tasks of the model: asr, expected asr and ner, or asr+ner: words and entities of SLUE-VoxPopuli" in message(
         tone_run, *of(*manifests)
     )

@@ -62,6 +62,18 @@ def test_entities_and_sentiment_as_text():
     assert render(replace(NAMED, entities=()), "text") == NAMED.text
 
 
+def test_entities_are_in_brackets_in_subtitles_each_in_its_segment():
+    again = replace(
+        NAMED,
+        text="we met jane doe in rome rome",
+        segments=[*NAMED.segments, TimedText(2.0, 3.0, ""), TimedText(3.0, 4.0, "rome")],
+        entities=(*(NAMED.entities or ()), Entity("PLACE", 24, 28, "rome")),
+    )
+    cues = [cue.split("\n")[2:] for cue in render(again, "srt").split("\n\n")]
+    assert cues == [["we met [PERSON jane doe] in [PLACE rome]"], ["[PLACE rome]"]]
+    assert render(replace(LISTED, segments=[TimedText(0.0, 1.0, "we met")]), "srt").endswith("\nwe met")
+
+
 def test_entities_and_sentiment_as_json():
     found = json.loads(render(NAMED, "json"))
     assert found["entities"][0] == {"label": "PERSON", "start": 7, "end": 15, "phrase": "jane doe"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ import typer
 from stapes.cli import options
 
 if TYPE_CHECKING:
+    from rich.table import Column
+
     from stapes.registry import Table
 
 
@@ -52,13 +56,17 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _recipes() -> list[dict[str, str]]:
-    """The recipes that come with the package, each with the comment that it begins with."""
+    """The recipes that come with the package, each with the first sentence of its comment."""
     from stapes import recipe
 
-    return [
-        {"name": name, "what": path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "), "file": str(path)}
-        for name, path in recipe.shipped().items()
-    ]
+    return [{"name": name, "what": _first_sentence(path), "file": str(path)} for name, path in recipe.shipped().items()]
+
+
+def _first_sentence(recipe: Path) -> str:
+    """Of the comment that a recipe begins with; it may go over several lines."""
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.?!])\s", comment)[0]
 
 
 def _packs() -> list[dict[str, Any]]:
@@ -100,22 +108,29 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table as Grid
 
     console = Console()
-    grid = Grid("model", "encoder", "adapter", "LLM", "tasks", "MB", title="shipped models", title_justify="left")
+    grid = Grid(_whole("model"), "encoder", "adapter", "LLM", "tasks", "MB", title="shipped models", title_justify="left")
     for row in facts["models"]:
         grid.add_row(*(row[key] for key in ("name", "encoder", "adapter", "llm", "tasks")), f"{row['bytes'] / 1e6:.1f}")
     console.print(grid if facts["models"] else "no model is shipped with this installation")
-    grid = Grid("recipe", "what", title="recipes (stapes train NAME)", title_justify="left")
+    grid = Grid(_whole("recipe"), "what", title="recipes (stapes train NAME)", title_justify="left")
     for row in facts["recipes"]:
         grid.add_row(row["name"], row["what"])
     console.print(grid)
     grid = Grid(
-        "pack", "what", "licence", "MB", "fetched", title="pretrained weights (stapes fetch NAME)", title_justify="left"
+        _whole("pack"), "what", "licence", "MB", "fetched", title="pretrained weights (stapes fetch NAME)", title_justify="left"
     )
     for row in facts["packs"]:
         grid.add_row(row["name"], row["what"], row["licence"], f"{row['bytes'] / 1e6:.0f}", "yes" if row["folder"] else "")
     console.print(grid)
     for kind, members in facts["components"].items():
-        grid = Grid(kind, "what", title_justify="left")
+        grid = Grid(_whole(kind), "what", title_justify="left")
         for name, what in members.items():
             grid.add_row(name, what)
         console.print(grid)
+
+
+def _whole(header: str) -> Column:
+    """A column of names, which are to be copied: on a narrow terminal the others make way for it."""
+    from rich.table import Column
+
+    return Column(header, no_wrap=True)

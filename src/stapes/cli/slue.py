@@ -100,7 +100,9 @@ def slue(
     unreadable = False
     with options.only_results_on_stdout():
         if model is None:
-            for option, value in {"--limit": limit, "--beams": beams, "--ctc-weight": ctc_weight, "--output": output}.items():
+            chosen = {"--device": device if device != "auto" else None, "--dtype": dtype if dtype != "auto" else None}
+            chosen |= {"--limit": limit, "--beams": beams, "--ctc-weight": ctc_weight, "--output": output}
+            for option, value in chosen.items():
                 if value is not None:
                     raise RecipeError(option, "given with finished evaluations", "a MODEL to evaluate")
             evaluations = {corpus: [read_predictions(folder) for folder in given] for corpus, given in paths.items()}

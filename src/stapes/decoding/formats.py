@@ -1,7 +1,8 @@
 """Transcripts as text, JSON and subtitles (SubRip ``.srt``, WebVTT ``.vtt``).
 
 JSON has the segments as they were decoded. As a subtitle a segment of 25 seconds could not be read: one that holds more text
-than a cue is divided into cues, and its time among them in proportion to their characters, which is close and not exact.
+than a cue is divided into cues, and its time among them in proportion to their characters, which is close and not exact. Entities are
+in brackets there as in text; what has no place in the words (a sentiment, entities in a list) is in text and JSON alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import html
 import json
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from stapes.decoding.longform import TimedText, Transcript
 from stapes.errors import RecipeError
@@ -90,8 +91,8 @@ def _vtt(transcript: Transcript, name: str) -> str:
 def _cues(transcript: Transcript) -> list[TimedText]:
     """The segments as cues of at most two lines; a segment without text has none."""
     cues = []
-    for segment in transcript.segments:
-        lines = textwrap.wrap(segment.text, LINE_CHARACTERS, break_on_hyphens=False)
+    for segment, marked in zip(transcript.segments, _marked(transcript), strict=True):
+        lines = textwrap.wrap(marked, LINE_CHARACTERS, break_on_hyphens=False)
         texts = ["\n".join(lines[first : first + CUE_LINES]) for first in range(0, len(lines), CUE_LINES)]
         seconds_per_character = (segment.end - segment.start) / max(1, sum(map(len, texts)))
         start = segment.start
@@ -100,6 +101,21 @@ def _cues(transcript: Transcript) -> list[TimedText]:
             cues.append(TimedText(start, end, text))
             start = end
     return cues
+
+
+def _marked(transcript: Transcript) -> Iterator[str]:
+    """The text of each segment, its entities in brackets."""
+    start = 0
+    for segment in transcript.segments:
+        start = transcript.text.index(segment.text, start)
+        end = start + len(segment.text)
+        within = tuple(
+            replace(entity, start=entity.start - start, end=entity.end - start)
+            for entity in transcript.entities or ()
+            if start <= entity.start and entity.end <= end
+        )
+        yield _text(replace(transcript, text=segment.text, entities=within, sentiment=None), "")
+        start = end
 
 
 def _time(seconds: float, point: str) -> str:
