@@ -100,7 +100,10 @@ def slue(
     unreadable = False
     with options.only_results_on_stdout():
         if model is None:
-            chosen = {"--device": device if device != "auto" else None, "--dtype": dtype if dtype != "auto" else None}
+            chosen: dict[str, object] = {
+                "--device": device if device != "auto" else None,
+                "--dtype": dtype if dtype != "auto" else None,
+            }
             chosen |= {"--limit": limit, "--beams": beams, "--ctc-weight": ctc_weight, "--output": output}
             for option, value in chosen.items():
                 if value is not None:

@@ -1,8 +1,8 @@
 """Transcripts as text, JSON and subtitles (SubRip ``.srt``, WebVTT ``.vtt``).
 
 JSON has the segments as they were decoded. As a subtitle a segment of 25 seconds could not be read: one that holds more text
-than a cue is divided into cues, and its time among them in proportion to their characters, which is close and not exact. Entities are
-in brackets there as in text; what has no place in the words (a sentiment, entities in a list) is in text and JSON alone.
+than a cue is divided into cues, and its time among them in proportion to their characters, which is close and not exact.
+Entities are in brackets there as in text; what has no place in the words (a sentiment, entities in a list) is in text and JSON.
 """
 
 from __future__ import annotations
