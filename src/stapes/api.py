@@ -55,7 +55,8 @@ def load(
     Args:
         name: a shipped name ("stapes-base"), a run folder or a hub id ("owner/name", "owner/name@revision").
         device: "auto" (the first that is there of cuda, mps and cpu), "cpu", "cuda", "cuda:1", "mps".
-        dtype: of encoder and LLM: "float32", "bfloat16" or "float16"; by default bfloat16 on cuda, float32 elsewhere.
+        dtype: of encoder and LLM: "float32", "bfloat16" or "float16"; by default bfloat16 on
+            cuda (float16 where it lacks that), float32 elsewhere.
         **decoding: options that replace the checkpoint's: ``beams``, ``ctc_weight``, ``markup_bonus``, ``constrained``,
             ``no_repeat_ngram``, ``length_penalty``, ``tokens_per_second``, ``tokens_spare`` (see ``recipe.Decoding``).
 

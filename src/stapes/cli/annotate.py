@@ -50,7 +50,10 @@ def annotate(
     model: Annotated[str | None, typer.Option(help="An LLM behind an endpoint, by the name that it has there.")] = None,
     base_url: Annotated[
         str | None,
-        typer.Option(help="The endpoint: any that speaks OpenAI's protocol. (default: OpenAI's)", show_default=False),
+        typer.Option(
+            help="The endpoint: any that speaks OpenAI's protocol. (default: what OPENAI_BASE_URL says, else OpenAI's)",
+            show_default=False,
+        ),
     ] = None,
     local: Annotated[
         str | None, typer.Option(help="An LLM on this machine: pack:name, path:/folder or hf:owner/name.", show_default=False)

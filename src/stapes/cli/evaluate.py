@@ -48,7 +48,7 @@ def evaluate(
             "--output",
             "-o",
             help="Folder for predictions, scores and reports. (default: evaluation-CORPUS-SPLIT-TASK in a run folder, by the "
-            "manifest's folder, its name and the task; else none)",
+            "manifest's folder, its name and the task, with -limitN behind it where --limit is given; else none)",
             show_default=False,
         ),
     ] = None,

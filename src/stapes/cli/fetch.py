@@ -21,7 +21,8 @@ def fetch(
     """Fetch pretrained weights into the cache, so that everything else works offline.
 
     A model of Stapes, or a run folder, brings the encoder and the LLM that it was trained with. What is in the cache
-    already is left as it is. The cache is `~/.cache/stapes`, or the folder that `STAPES_CACHE` names.
+    already is left as it is. The cache is the folder that `STAPES_CACHE` names, else `~/.cache/stapes` (on macOS
+    `~/Library/Caches/stapes`); what comes from a model hub is in the cache of the hub's own client (`HF_HOME`).
 
     Examples:
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "A shipped model (`stapes ls`), a run folder or a hub id (owner/name)."
 Device = Annotated[str, typer.Option(help="auto (the first that is there of cuda, mps and cpu), cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (bfloat16 on cuda, else float32).")]
+Dtype = Annotated[
+    str,
+    typer.Option(help="float32, bfloat16, float16 or auto (on cuda bfloat16, or float16 where it lacks that; else float32)."),
+]
 BatchSeconds = Annotated[float, typer.Option(min=1.0, help="Seconds of sound in one batch; less needs less memory.")]
 Beams = Annotated[
     int | None,

@@ -69,7 +69,7 @@ def transcribe(
           only the text, on standard output
     \b
       stapes transcribe recordings/*.mp3 interviews/ -o texts/
-          a text file for each sound file; of a folder, every one below it, at the same place
+          a text file for each sound file; of a folder, every .wav, .flac, .mp3, .m4a and the like below it, at the same place
     \b
       stapes transcribe lecture.mp4 --format srt > lecture.srt
           subtitles; a sound of any length, cut at its pauses

@@ -190,7 +190,7 @@ class Data(Section):
         train: manifests, or {path, task, weight} each; what a stage without a ``mixture`` of its own trains on.
         dev: a manifest, or {path, task} each, that checkpoints are chosen on. The last is kept without one, and in a stage
             none of whose tasks is among them. A model given by ``init`` is scored on all of them before the first step.
-        max_seconds: longer utterances are left out of training, counted and listed.
+        max_seconds: longer utterances are left out of training, counted; the first of them are named.
         speed: factors, one drawn per utterance and epoch; as ``noise``, for stages with ``cache: false``.
         noise: sounds laid under the speech; null for none.
         masking: masks over the encoder's features; null for none.
