@@ -226,7 +226,9 @@ def evaluated(tmp_path: Path) -> Callable[..., Path]:
         has = {key for line in lines for key, value in line.items() if value}
         known = {
             "reference": dict.fromkeys(("wer", "wer_sentence_mean", "cer"), f"wer|norm:{normaliser}.v1"),
-            "reference_entities": dict.fromkeys(("ner_f1", "ner_label_f1"), "ner_f1|tags:combined|norm:slue.v1"),
+            "reference_entities": dict.fromkeys(
+                ("ner_f1", "ner_f1_combined", "ner_label_f1"), "ner_f1|tags:combined|norm:slue.v1"
+            ),
             "reference_sentiment": {"sentiment_f1": "sentiment_f1|avg:macro"},
             "reference_translation": {"bleu": "bleu|tok:13a", "chrf": "chrf2|nrefs:1"},
         }

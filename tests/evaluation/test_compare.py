@@ -15,7 +15,7 @@ from stapes.evaluation.evaluate import Evaluation
 from stapes.evaluation.measures import MEASURES
 from stapes.evaluation.predictions import Predictions, read_predictions
 from stapes.metrics.classification import sentiment_f1
-from stapes.metrics.entities import entity_f1, label_f1
+from stapes.metrics.entities import combined_f1, entity_f1, label_f1
 from stapes.metrics.signature import with_facts
 from stapes.metrics.significance import mapsswe
 from stapes.metrics.translation import bleu, chrf
@@ -66,6 +66,7 @@ def test_every_score_is_that_of_its_metric(runs: list[Predictions]):
         "wer_sentence_mean": (sentence_mean_wer, "reference", "hypothesis"),
         "cer": (cer, "reference", "hypothesis"),
         "ner_f1": (entity_f1, "reference_entities", "entities"),
+        "ner_f1_combined": (combined_f1, "reference_entities", "entities"),
         "ner_label_f1": (label_f1, "reference_entities", "entities"),
         "sentiment_f1": (sentiment_f1, "reference_sentiment", "sentiment"),
         "bleu": (bleu, "reference_translation", "translation"),
@@ -186,6 +187,7 @@ def test_each_score_is_measured_as_its_evaluation_did(evaluated: Callable[..., P
     ]
     changes = {
         "ner_f1": "ner_f1|avg:micro|tags:raw|norm:slue.v1|n:1|data:abc",
+        "ner_f1_combined": "ner_f1|avg:micro|tags:combined|norm:slue.v1|n:1|data:abc",
         "ner_label_f1": None,
         "bleu": "bleu|tok:zh|to:zh",
     }
@@ -193,6 +195,7 @@ def test_each_score_is_measured_as_its_evaluation_did(evaluated: Callable[..., P
     found = compare(read_predictions(folder), read_predictions(folder), resamples=9)
     assert found.differences["wer"].first == 100.0
     assert found.signatures["ner_f1"] == changes["ner_f1"]
+    assert (found.differences["ner_f1"].first, found.differences["ner_f1_combined"].first) == (0.0, 100.0)
     score = bleu(["我今天回家。"], ["我今天不回家。"], tokenize="zh", resamples=0)
     assert found.differences["bleu"].first == pytest.approx(score.value)
     assert found.signatures["bleu"] == with_facts(score, to="zh").signature

@@ -25,6 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "translation.fr": {"name": "translation", "to": "fr"},
     "asr+ner": {"name": "asr+ner"},
     "asr+ner.written": {"name": "asr+ner", "style": "written"},
+    "asr+ner raw": {"name": "asr+ner", "tags": "raw"},
     "asr+sentiment": {"name": "asr+sentiment"},
 }
 SPOKEN, WRITTEN = "jane doe met ten people in brussels", "Jane Doe met 10 people, in Brussels."
@@ -53,6 +54,7 @@ TARGETS = {
     "asr+ner": f"{SPOKEN}\n{LISTED}",
     "asr+ner.written": f"{WRITTEN}\n"
     '[{"tag": "PERSON", "text": "Jane Doe"}, {"tag": "QUANT", "text": "10"}, {"tag": "PLACE", "text": "Brussels"}]',
+    "asr+ner raw": f"{SPOKEN}\n{LISTED.replace('QUANT', 'CARDINAL').replace('PLACE', 'GPE')}",
     "asr+sentiment": f"{SPOKEN}\nNeutral",
 }
 
@@ -183,6 +185,18 @@ def test_keys():
 def test_sentiment_in_an_answer(answer: str, label: str | None, repairs: int):
     found = TASKS.build({"name": "sentiment"}).parse(answer)
     assert (found.sentiment, found.repairs) == (label, repairs)
+
+
+def test_of_raw_tags_the_benchmarks_score_is_there_too():
+    """A place of the wrong kind, and one tag that the benchmark discards."""
+    task = TASKS.build({"name": "ner", "tags": "raw"})
+    answer = TARGETS["ner raw"].replace("GPE", "LOC").replace("people", "[EVENT people]")
+    scores = task.scores([task.reference(ROW)], [task.parse(answer)], resamples=0)
+    combined = TASKS.build({"name": "ner"})
+    expected = combined.scores([combined.reference(ROW)], [task.parse(answer)], resamples=0)["ner_f1"]
+    assert scores["ner_f1"].value == pytest.approx(100 * 4 / 7)
+    assert (scores["ner_f1_combined"].value, scores["ner_f1_combined"].signature) == (100.0, expected.signature)
+    assert "ner_f1_combined" not in combined.scores([combined.reference(ROW)], [task.parse(answer)], resamples=0)
 
 
 def test_a_joint_answer_of_one_line():

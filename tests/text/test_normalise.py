@@ -1,6 +1,7 @@
 import re
 import unicodedata
 
+import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,12 @@ def test_whisper_basic_keeps_accents():
     assert normalise.get("whisper-basic")("Où est-il (rires) ?") == "où est il"
 
 
+def test_bare_is_what_jiwer_makes_of_a_text():
+    text = "  Well—don't, e.g. the  CO2-tax (10%)! "
+    rules = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.Strip(), jiwer.RemoveMultipleSpaces()])
+    assert normalise.get("bare")(text) == rules(text) == "welldont eg the co2tax 10"
+
+
 @pytest.mark.parametrize("name", normalise.NORMALISERS)
 def test_every_normaliser_has_a_version_and_strips(name):
     assert normalise.version(name).startswith("v1")
@@ -80,5 +87,5 @@ def test_every_normaliser_has_a_version_and_strips(name):
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(RecipeError, match="did you mean 'slue'"):
         normalise.get("sleu")
-    with pytest.raises(RecipeError, match="known: none, slue, whisper-basic, whisper-en"):
+    with pytest.raises(RecipeError, match="known: bare, none, slue, whisper-basic, whisper-en"):
         normalise.version("zzz")

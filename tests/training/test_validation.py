@@ -1,6 +1,7 @@
 """What checkpoints are chosen on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,14 @@ def test_every_manifest_has_a_label_of_its_own(
     if len(labels) > 1:
         found = validation.scores(toy_model(), LISTEN, Decoding(tokens_per_second=1))
         assert {f"{label}.wer" for label in labels} <= set(found)
+
+
+def test_scores_of_synthetic_sound_say_so(tones: Path, tmp_path: Path, toy_model: Callable[..., SpeechLLM]):
+    rows = [replace(row, synthetic=True) for row in read_manifest(tones / "dev.jsonl")[:2]]
+    validation = Validation.load(copied(rows, tmp_path / "one/dev.jsonl"), 2, ToyEncoder(), TASKS)
+    found = validation.scores(toy_model(), LISTEN, Decoding(tokens_per_second=1))
+    assert {"asr(synthetic).wer", "error"} <= set(found)
+    assert "wer" not in found
 
 
 def test_a_manifest_twice_for_one_task(tones: Path):

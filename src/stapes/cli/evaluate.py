@@ -27,7 +27,9 @@ def evaluate(
     as_json: options.AsJson = False,
     normaliser: Annotated[
         str | None,
-        typer.Option(help="slue, whisper-en, whisper-basic or none. (default: that of the model's task)", show_default=False),
+        typer.Option(
+            help="slue, bare, whisper-en, whisper-basic or none. (default: that of the model's task)", show_default=False
+        ),
     ] = None,
     comet: Annotated[
         str | None,

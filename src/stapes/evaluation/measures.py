@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from stapes.evaluation.predictions import PredictionLine, setting
 from stapes.metrics import bootstrap
 from stapes.metrics.classification import confusion_columns, macro_f1, sentiment_f1
-from stapes.metrics.entities import entity_f1, f1_columns, label_f1
+from stapes.metrics.entities import combined_f1, entity_f1, f1_columns, label_f1
 from stapes.metrics.signature import facts, with_facts
 from stapes.metrics.translation import bleu, bleu_of_sums, chrf, chrf_of_sums
 from stapes.metrics.wer import cer, sentence_mean_wer, wer
@@ -88,6 +88,7 @@ MEASURES = {
     "wer_sentence_mean": Measure("WER, mean over utterances", *_TEXTS, sentence_mean_wer, _rates, settings=_AS_WORDS),
     "cer": Measure("CER", *_TEXTS, cer, _errors_and("characters"), settings=_AS_WORDS),
     "ner_f1": Measure("NER F1", *_FOUND, entity_f1, _entities, settings=_AS_PAIRS),
+    "ner_f1_combined": Measure("NER F1, combined tags", *_FOUND, combined_f1, _entities, settings=_AS_WORDS),
     "ner_label_f1": Measure("NER label-F1", *_FOUND, label_f1, _entities, settings=_AS_PAIRS),
     "sentiment_f1": Measure("sentiment macro F1", *_FELT, sentiment_f1, _labels, macro_f1),
     "bleu": Measure("BLEU", *_TRANSLATIONS, bleu, _statistics, bleu_of_sums, {"tokenize": "tok"}),

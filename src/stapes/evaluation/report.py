@@ -15,6 +15,7 @@ from stapes.metrics.wer import alignment
 
 NAMES = {
     "ner_f1": "NER F1",
+    "ner_f1_combined": "NER F1, combined tags",
     "ner_label_f1": "NER label-F1",
     "sentiment_f1": "sentiment, macro F1",
     "bleu": "BLEU",

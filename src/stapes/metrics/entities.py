@@ -64,6 +64,28 @@ def phrases(entities: Sequence[Entity], tag_set: TagSet = "combined", normaliser
     return found
 
 
+def combine(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that the combined tags make of raw ones, without those that the benchmark discards.
+
+    Raises:
+        DataError: a tag that SLUE does not know.
+    """
+    return [(tag, phrase) for raw, phrase in pairs if (tag := tags.combined(raw)) is not None]
+
+
+def combined_f1(
+    references: Sequence[Sequence[Pair]],
+    hypotheses: Sequence[Sequence[Pair]],
+    *,
+    normaliser: str = "slue",
+    resamples: int = bootstrap.RESAMPLES,
+    seed: int = 0,
+) -> Score:
+    """`entity_f1` with the combined tags of pairs that have raw ones; arguments, parts and errors as there."""
+    references, hypotheses = ([combine(pairs) for pairs in _checked(side)] for side in (references, hypotheses))
+    return _score("ner_f1", references, hypotheses, "combined", normaliser, resamples, seed)
+
+
 def entity_f1(
     references: Sequence[Sequence[Pair]],
     hypotheses: Sequence[Sequence[Pair]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from stapes.tasks.asr import ASR
 from stapes.tasks.base import OVER, Result, Task, key_of
@@ -91,12 +91,19 @@ class TranscriptAndEntities(Joint):
 
     Args:
         instruction, templates, style: as for ``ASR``.
+        tags: as for ``NER``.
     """
 
     name = "asr+ner"
     criterion = "ner_f1"
 
-    def __init__(self, instruction: str | None = None, templates: int = 1, style: Style = "spoken") -> None:
+    def __init__(
+        self,
+        instruction: str | None = None,
+        templates: int = 1,
+        style: Style = "spoken",
+        tags: Literal["combined", "raw"] = "combined",
+    ) -> None:
         known = (
             "Transcribe the speech, then list its named entities.",
             "Write down what is said, and below it the entities.",
@@ -108,7 +115,7 @@ class TranscriptAndEntities(Joint):
             "Put the audio into writing and add a list of its entities.",
             "Give a transcript of the audio and its named entities.",
         )
-        super().__init__(NER(style=style, markup="json"), known, instruction, templates, style)
+        super().__init__(NER(style=style, markup="json", tags=tags), known, instruction, templates, style)
 
 
 class TranscriptAndSentiment(Joint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from stapes.metrics.entities import entity_f1, label_f1, phrases
+from stapes.metrics.entities import combined_f1, entity_f1, label_f1, phrases
 from stapes.tasks.asr import rates
 from stapes.tasks.base import Result, Task, key_of
 from stapes.tasks.style import LONGER, NORMALISERS, Style, check_style, in_style, is_said, letter_class, named, said
@@ -96,12 +96,14 @@ class NER(Task):
     def scores(
         self, references: Sequence[Result], hypotheses: Sequence[Result], normaliser: str | None = None, resamples: int = 1000
     ) -> dict[str, Score]:
-        """SLUE's NER F1 and label-F1; WER and CER of the transcript where there is one."""
+        """SLUE's NER F1 and label-F1, of raw tags the combined F1 too; WER and CER of a transcript where there is one."""
         expected, found = ([self._phrases(each) for each in side] for side in (references, hypotheses))
         scores = {
             "ner_f1": entity_f1(expected, found, tag_set=self.tags, resamples=resamples),
             "ner_label_f1": label_f1(expected, found, tag_set=self.tags, resamples=resamples),
         }
+        if self.tags == "raw":
+            scores["ner_f1_combined"] = combined_f1(expected, found, resamples=resamples)
         if self.markup.scores_sound:
             scores |= rates(references, hypotheses, normaliser or self.normaliser, resamples)
         return in_style(scores, self.style)

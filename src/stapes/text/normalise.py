@@ -5,6 +5,7 @@ Every normaliser collapses white space and strips the ends; `none` and `slue` ch
 
     none           white space collapsed, nothing else
     slue           lower-case; every character but letters, digits and apostrophes becomes a space; the default
+    bare           lower-case, punctuation removed and nothing put in its place, as the code of arXiv 2409.17044 does
     whisper-en     Whisper's English normaliser, without its British-to-American spelling list
     whisper-basic  Whisper's normaliser for every other language
 """
@@ -53,6 +54,11 @@ def slue(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+def bare(text: str) -> str:
+    """Lower-case a text and remove its punctuation: "e.g." becomes "eg", "don't" "dont". The rules are jiwer's."""
+    return none(_bare()(text))
+
+
 def whisper_en(text: str) -> str:
     """Whisper's English normaliser: numbers to digits, contractions and titles spelt out, fillers and brackets dropped.
 
@@ -66,6 +72,14 @@ def whisper_en(text: str) -> str:
 def whisper_basic(text: str) -> str:
     """Whisper's normaliser for languages other than English: lower-case, no symbols, no text in brackets (NFKC)."""
     return none(_whisper_basic()(text))
+
+
+@lru_cache(maxsize=1)
+def _bare() -> Normaliser:
+    import jiwer
+
+    rules: Normaliser = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation()])
+    return rules
 
 
 @lru_cache(maxsize=1)
@@ -85,6 +99,7 @@ def _whisper_basic() -> Normaliser:
 NORMALISERS: dict[str, Normaliser] = {
     "none": none,
     "slue": slue,
+    "bare": bare,
     "whisper-en": whisper_en,
     "whisper-basic": whisper_basic,
 }
@@ -108,7 +123,9 @@ def version(name: str) -> str:
         RecipeError: there is no normaliser of that name.
     """
     get(name)
-    if not name.startswith("whisper"):
+    if name in ("none", "slue"):
         return "v1"
+    if name == "bare":
+        return f"v1(jiwer-{importlib.metadata.version('jiwer')})"
     library = f"transformers-{importlib.metadata.version('transformers')}"
     return f"v1({library},no-spelling-map)" if name == "whisper-en" else f"v1({library})"

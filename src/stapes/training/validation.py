@@ -33,7 +33,7 @@ class Part:
     """Held-out utterances, and what is asked about them.
 
     Attributes:
-        label: of its scores.
+        label: of its scores; says so where a synthesiser made the sound.
         task: of the model.
         utterances: with the labels that the task needs.
     """
@@ -73,7 +73,9 @@ class Validation:
                 found = "no utterance with a transcript" + (f" and labels for '{task.key}'" if task.key != "asr" else "")
                 raise DataError(source.path, found, "at least one to choose checkpoints on")
             chosen = sorted(generator("validation").permutation(len(rows))[:count])
-            parts.append(Part(label, task, [rows[index] for index in chosen]))
+            utterances = [rows[index] for index in chosen]
+            synthetic = any(row.synthetic for row in utterances)
+            parts.append(Part(f"{label}(synthetic)" if synthetic else label, task, utterances))
         return cls(parts)
 
     def attach(self, encoder: Encoder, cache: bool) -> None:
@@ -100,8 +102,9 @@ class Validation:
 
     @property
     def _is_simple(self) -> bool:
-        """Whether there is one thing to score, by an error rate: its scores need no label."""
-        return len(self.parts) == 1 and self.parts[0].task.lower_is_better
+        """Whether there is one thing to score, by an error rate and on speech: its scores need no label."""
+        first = self.parts[0]
+        return len(self.parts) == 1 and first.task.lower_is_better and not any(row.synthetic for row in first.utterances)
 
     def scores(self, model: SpeechLLM, stage: Stage, decoding: Decoding, trained: Collection[str] = ()) -> dict[str, float]:
         """Scores of every part, those of the CTC head alone, and the listening probe (on the first part).

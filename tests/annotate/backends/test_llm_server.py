@@ -16,6 +16,7 @@ from stapes.annotate.backends import endpoint
 from stapes.annotate.backends.base import Answer, Question
 from stapes.annotate.backends.endpoint import EndpointBackend
 
+pytestmark = pytest.mark.weights
 pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi, which is in the extra dev")
 
 SHOTS = [
