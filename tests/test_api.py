@@ -21,10 +21,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import stapes
-from stapes import checkpoint
+from stapes import checkpoint, lora
 from stapes.api import Stapes
 from stapes.data.manifest import read_manifest
 from stapes.errors import AudioError, CheckpointError, DataError, RecipeError
+from stapes.llms import LLMS
 from stapes.metrics.wer import wer
 
 QUICK = """
@@ -194,6 +195,19 @@ def test_what_is_saved_is_what_was_loaded(model: Stapes, tone_run: Path, sound: 
     card = (tmp_path / "copy/README.md").read_text()
     assert "pipeline_tag: automatic-speech-recognition" in card
     assert "- adapter: `{'name': 'stack_mlp', 'stride': 3, 'hidden_dim': 64}`" in card
+
+
+def test_without_merging_the_base_models_are_there_exactly(model: Stapes, tone_run: Path, sound: Path):
+    apart = stapes.load(tone_run, device="cpu", merge=False)
+    assert apart.transcribe(sound).text == model.transcribe(sound).text
+    embeddings = torch.randn(1, 5, apart.module.llm.dim, generator=torch.Generator().manual_seed(0))
+    mask, wanted = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 5, dtype=torch.bool)
+    llms = (LLMS.build(apart.recipe.llm), apart.module.llm, model.module.llm)
+    with torch.inference_mode(), lora.disabled(apart.module), lora.disabled(model.module):
+        base, exact, rounded = (llm.eval()(embeddings, mask, wanted) for llm in llms)
+    assert torch.equal(exact, base)
+    assert not torch.equal(rounded, base)
+    torch.testing.assert_close(rounded, base)
 
 
 def test_half_precision_files_stay_so_and_a_card_is_kept(tone_run: Path, tmp_path: Path):

@@ -48,7 +48,11 @@ stapes.load("OWNER/NAME").transcribe("talk.wav").text
 
 
 def load(
-    name: str | Path, device: str | torch.device = "auto", dtype: str | torch.dtype | None = None, **decoding: Any
+    name: str | Path,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype | None = None,
+    merge: bool = True,
+    **decoding: Any,
 ) -> Stapes:
     """Load a trained model.
 
@@ -57,6 +61,7 @@ def load(
         device: "auto" (the first that is there of cuda, mps and cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: of encoder and LLM: "float32", "bfloat16" or "float16"; by default bfloat16 on
             cuda (float16 where it lacks that), float32 elsewhere.
+        merge: add LoRA to the weights it belongs to, for speed; otherwise ``lora.disabled`` gives the base models back exactly.
         **decoding: options that replace the checkpoint's: ``beams``, ``ctc_weight``, ``markup_bonus``, ``constrained``,
             ``no_repeat_ngram``, ``length_penalty``, ``tokens_per_second``, ``tokens_spare`` (see ``recipe.Decoding``).
 
@@ -65,7 +70,7 @@ def load(
         WeightsError: the encoder's or the LLM's weights cannot be had.
         RecipeError: an unknown device, precision or decoding option.
     """
-    return Stapes.from_pretrained(name, device=device, dtype=dtype, **decoding)
+    return Stapes.from_pretrained(name, device=device, dtype=dtype, merge=merge, **decoding)
 
 
 class Stapes(
@@ -305,6 +310,7 @@ class Stapes(
         token: str | bool | None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
+        merge: bool = True,
         **decoding: Any,
     ) -> Stapes:
         """Find the folder, load it strictly, place it."""
@@ -321,7 +327,8 @@ class Stapes(
         module, _, _ = checkpoint.load(folder)
         name = Path(model_id).resolve().name if Path(model_id).is_dir() else model_id
         model = cls(module, recipe.model_copy(update={"decoding": chosen}), name, folder)
-        lora.merge(module)
+        if merge:
+            lora.merge(module)
         place(module, where, precision)
         return model
 

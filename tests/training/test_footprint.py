@@ -39,6 +39,18 @@ def test_what_is_exact(resolved: recipe.Recipe):
     assert footprint.inference(found, more).activations > using.activations
 
 
+@pytest.mark.parametrize(("quantize", "number_bytes"), [("4bit", 4.127 / 8), ("8bit", 1.0)])
+def test_quantised_weights_count_as_they_are_kept(resolved: recipe.Recipe, quantize: str, number_bytes: float):
+    rounded = resolved.model_copy(update={"llm": {**(resolved.llm or {}), "quantize": quantize}})
+    found = sizes.outline(resolved)
+    blocks = [layer.weight for name, layer in found.model["llm"].named_modules() if name.endswith(("_proj", "base_layer"))]
+    weights = sum(weight.numel() for weight in {id(weight): weight for weight in blocks}.values())
+    assert weights > 0
+    for use in (footprint.inference, lambda *what: footprint.training(*what, what[1].resolved_stages[0], True)):
+        spared = use(found, resolved).weights - use(found, rounded).weights
+        assert spared == pytest.approx(weights * (4 - number_bytes), abs=1)
+
+
 def kept_by_autograd(model: SpeechLLM, run: Callable[[], object], plain_attention: bool = True) -> int:
     """Bytes that ``run`` leaves behind for the backward pass, the model's own tensors apart."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}

@@ -20,6 +20,8 @@ from stapes.losses import READ_BY_LLM
 from stapes.recipe import Recipe, Stage
 from stapes.training.sizes import SECONDS_PER_UTTERANCE, TOKENS_PER_SECOND, Outline, configuration, counts, width
 
+# A weight of the LLM's linear layers by ``llm.quantize``: NF4 with double quantisation has 4.127 bits (arXiv 2305.14314).
+QUANTIZED_BYTES = {"4bit": 4.127 / 8, "8bit": 1.0}
 WIDE = 4  # bytes of a number: weights, gradients and optimiser are float32 whatever the arithmetic is
 PIECES_PER_SECOND = 6.0  # ours: what a CTC head leaves of the embeddings
 # How often an adapter's scores of the vocabulary are there at once, with a backward pass (measured: `ctc` 3, `posterior` 4) and
@@ -60,7 +62,8 @@ def training(found: Outline, recipe: Recipe, stage: Stage, plain_attention: bool
     sizes = counts(found.model, stage)
     trained = sum(trainable for trainable, _ in sizes.values())
     kept = sum(total for _, total in sizes.values()) + (trained if stage.average_decay else 0)
-    return Memory(WIDE * kept, 3 * WIDE * trained, _kept_for_backward(found, recipe, stage, plain_attention))
+    weights = WIDE * kept - _spared(found, recipe, WIDE)
+    return Memory(weights, 3 * WIDE * trained, _kept_for_backward(found, recipe, stage, plain_attention))
 
 
 def inference(found: Outline, recipe: Recipe, number_bytes: int = WIDE, batch_seconds: float = BATCH_SECONDS) -> Memory:
@@ -76,7 +79,7 @@ def inference(found: Outline, recipe: Recipe, number_bytes: int = WIDE, batch_se
         number_bytes: of the numbers of encoder and LLM.
         batch_seconds: of sound in a batch.
     """
-    weights = number_bytes * sum(total for _, total in counts(found.model).values())
+    weights = number_bytes * sum(total for _, total in counts(found.model).values()) - _spared(found, recipe, number_bytes)
     encoder, llm = configuration(found.model["encoder"]), configuration(found.model["llm"])
     frames = batch_seconds * (found.frames_per_second or 0.0)
     width, inner = _of(encoder, "hidden_size", "d_model"), _of(encoder, *_INNER)
@@ -88,6 +91,18 @@ def inference(found: Outline, recipe: Recipe, number_bytes: int = WIDE, batch_se
     cache = 2 * _of(llm, *_LAYERS) * _key_width(llm) * (positions + rows * SECONDS_PER_UTTERANCE * answers)
     reading = positions * (4 * llm.hidden_size + 3 * _of(llm, *_INNER)) + 2 * rows * llm.vocab_size
     return Memory(weights, 0, round(max(heard, scores, number_bytes * (cache + reading))))
+
+
+def _spared(found: Outline, recipe: Recipe, number_bytes: int) -> int:
+    """Bytes that ``llm.quantize`` spares of weights that would have so many bytes each: those of linear layers but the last."""
+    quantize = (recipe.llm or {}).get("quantize")
+    if quantize is None:
+        return 0
+    llm = found.model["llm"]
+    layers = [layer for name, layer in llm.named_modules() if isinstance(layer, nn.Linear) and MARK not in name]
+    last = configuration(llm).vocab_size
+    numbers = sum(layer.weight.numel() for layer in layers if layer.out_features != last)
+    return round(numbers * (number_bytes - QUANTIZED_BYTES[quantize]))
 
 
 def _kept_for_backward(found: Outline, recipe: Recipe, stage: Stage, plain_attention: bool) -> int:
