@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stapes import losses, recipe
+from stapes import hub, losses, recipe
 from stapes.adapters import ADAPTERS, Adapter
 from stapes.encoders import Encoder
 from stapes.encoders.auto import AutoEncoder
+from stapes.encoders.pretrained import PretrainedEncoder
 from stapes.losses import SpeechAndText, SpeechLoss
 from stapes.types import SAMPLE_RATE_HZ, Audio, Entity, Padded, Utterance
 
@@ -465,6 +466,18 @@ def encoder_parameters_learn(encoder: Encoder) -> None:
     gradients = torch.autograd.grad(loss, list(learnable.values()), materialize_grads=True) if learnable else ()
     deaf = [name for name, gradient in zip(learnable, gradients, strict=True) if not gradient.any()]
     assert not deaf, f"no gradient: {', '.join(deaf)}"
+
+
+def saved_state_is_whole(build: Callable[[Path | None], PretrainedEncoder], folder: Path) -> None:
+    """What ``save`` writes of weights that were moved makes the same encoder: its frames to the last bit, and its digest."""
+    first, audio = build(None), Audio.from_arrays(sounds([0.8, 0.3]))
+    untouched = first(audio).values
+    awake(first.encoder)
+    first.save(folder)
+    second = build(folder)
+    assert not torch.equal(first(audio).values, untouched)
+    assert torch.equal(second(audio).values, first(audio).values)
+    assert second.digest == hub.digest(first.encoder.state_dict())
 
 
 ENCODER_CHECKS = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import contract
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stapes.encoders.auto import AutoEncoder
 from stapes.errors import RecipeError, WeightsError
@@ -55,6 +56,16 @@ def test_utterances_of_one_length_share_a_batch(tiny_encoder: Folder):
         found = encoder(Audio.from_arrays(contract.sounds([0.5, 0.8, 0.5, 0.5])))
     assert sorted(sizes) == [1, 3]
     assert found.lengths.tolist() == encoder.output_lengths(torch.tensor([8000, 12800, 8000, 8000])).tolist()
+
+
+@pytest.mark.parametrize("kind", ["moonshine", "seamless", "whisper"])
+@torch.no_grad()
+def test_the_hearing_part_of_a_model_is_saved_alone(tiny_encoder: Folder, tmp_path: Path, kind: str):
+    def build(folder: Path | None) -> AutoEncoder:
+        return AutoEncoder(f"path:{folder or tiny_encoder(kind)}")
+
+    contract.saved_state_is_whole(build, tmp_path / "saved")
+    assert not [name for name in load_file(tmp_path / "saved/model.safetensors") if "decoder" in name]
 
 
 def test_gradients_reach_an_encoder_that_is_trained(tiny_encoder: Folder):

@@ -78,6 +78,8 @@ class AutoEncoder(PretrainedEncoder):
         except (OSError, ValueError, ImportError) as error:
             raise _cannot_open(found.source, error) from error
         self.encoder = _speech_encoder(model)
+        (place,) = (name for name, module in model.named_modules() if module is self.encoder)
+        self.prefixes = (f"{place}." if place else "",)
         own = {id(tensor) for tensor in self.encoder.state_dict(keep_vars=True).values()}
         names = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
         misfits = [name for name in report["missing_keys"] if name in names]
