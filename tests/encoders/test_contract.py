@@ -157,6 +157,19 @@ class CountsInBfloat16(ToyEncoder):
         return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
 
 
+class CountsInItsOwnPrecision(ToyEncoder):
+    """Adds positions that are counted in the precision of its weights, right as long as these are in float32."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.step = nn.Parameter(torch.ones(()))
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        steps = torch.arange(found.values.shape[1]).to(self.step.dtype).float()
+        return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
+
+
 class CutsTheGradient(ToyEncoder):
     """Has a gain that no gradient reaches."""
 
@@ -178,6 +191,7 @@ MUTANTS = [
     (LeavesPadding, contract.encoder_padding_is_zero),
     (ReadsOn, contract.waveform_padding_is_inert),
     (CountsInBfloat16, contract.encoder_in_half_precision_is_close),
+    (CountsInItsOwnPrecision, contract.encoder_in_half_precision_is_close),
     (CutsTheGradient, contract.encoder_parameters_learn),
 ]
 
