@@ -49,6 +49,12 @@ def test_it_is_what_transformers_computes(tiny_encoder: Folder):
 
 
 @torch.inference_mode()
+def test_features_are_made_in_full_precision(tiny_encoder: Folder):
+    """Whisper's, too, which transformers computes with torch."""
+    contract.encoder_in_half_precision_is_close(AutoEncoder(f"path:{tiny_encoder('whisper')}"))
+
+
+@torch.inference_mode()
 def test_utterances_of_one_length_share_a_batch(tiny_encoder: Folder):
     encoder = AutoEncoder(f"path:{tiny_encoder('w2v-bert')}")
     sizes: list[int] = []

@@ -136,7 +136,8 @@ class AutoEncoder(PretrainedEncoder):
     def states(self, samples: Tensor) -> list[Tensor]:
         """All hidden states (B, T, E) of waveforms (B, N) of one length; only the last where the model gives no others."""
         waveforms = torch.nn.functional.pad(samples.cpu(), (0, max(0, FEWEST_SAMPLES - samples.shape[1]))).numpy()
-        found = self.features(list(waveforms.astype(np.float32)), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+        with torch.autocast("cpu", enabled=False):  # some extractors compute with torch
+            found = self.features(list(waveforms.astype(np.float32)), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
         parameter = next(self.encoder.parameters())
         accepted = inspect.signature(self.encoder.forward).parameters
         inputs = {
