@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stapes import losses, recipe
+from stapes import hub, losses, recipe
 from stapes.adapters import ADAPTERS, Adapter
+from stapes.device import cast
 from stapes.encoders import Encoder
-from stapes.encoders.auto import AutoEncoder
+from stapes.encoders.pretrained import PretrainedEncoder
 from stapes.losses import SpeechAndText, SpeechLoss
 from stapes.types import SAMPLE_RATE_HZ, Audio, Entity, Padded, Utterance
 
@@ -389,21 +390,12 @@ def frame_counts_are_exact(
 
 
 def all_sound_is_heard(encoder: Encoder, seconds: Sequence[float] = (0.5, 1.0, 1.01, 1.0049)) -> None:
-    """A burst of 5 ms anywhere, in the first and in the last 5 ms too, changes the frames.
-
-    ``auto`` does what transformers does, which drops an end that does not fill a frame.
-    """
+    """A burst of 5 ms anywhere, in the first and in the last 5 ms too, changes the frames."""
     for array in sounds(seconds):
         still = encoder(Audio.from_arrays([array])).values
-        for start in (0, len(array) // 2, last_burst(encoder, array)):
+        for start in (0, len(array) // 2, len(array) - BURST_SAMPLES):
             moved = float((encoder(with_burst(array, start)).values - still).abs().max())
             assert moved > 1e-3, f"a burst at sample {start} of {len(array)} is not heard"
-
-
-def last_burst(encoder: Encoder, array: np.ndarray) -> int:
-    """Where the last burst that has to be heard begins."""
-    dropped = round(encoder.seconds_per_frame * SAMPLE_RATE_HZ) if isinstance(encoder, AutoEncoder) else 0
-    return len(array) - dropped - BURST_SAMPLES
 
 
 def with_burst(array: np.ndarray, start: int) -> Audio:
@@ -435,13 +427,17 @@ def waveform_padding_is_inert(encoder: Encoder, garbage: Sequence[float] = (0.0,
 
 
 def encoder_in_half_precision_is_close(encoder: Encoder) -> None:
-    """Autocast to bfloat16 stays within its own rounding, also beyond the 256 steps that it can count."""
+    """bfloat16, as autocast and as weights, stays within its own rounding, also beyond the 256 steps that it can count."""
     audio = Audio.from_arrays(sounds([6.5, 1.1]))
     wanted = encoder(audio).values
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = encoder(audio).values
-    error = float((found.float() - wanted).norm() / wanted.norm())
-    assert error < 0.03, f"relative error {error:.3f}"
+        rounded = [encoder(audio).values]
+    narrow = copy.deepcopy(encoder)
+    cast(narrow, torch.bfloat16)
+    rounded.append(narrow(audio).values)
+    for found in rounded:
+        error = float((found.float() - wanted).norm() / wanted.norm())
+        assert error < 0.03, f"relative error {error:.3f}"
 
 
 def is_read(encoder: Encoder, name: str) -> bool:
@@ -465,6 +461,18 @@ def encoder_parameters_learn(encoder: Encoder) -> None:
     gradients = torch.autograd.grad(loss, list(learnable.values()), materialize_grads=True) if learnable else ()
     deaf = [name for name, gradient in zip(learnable, gradients, strict=True) if not gradient.any()]
     assert not deaf, f"no gradient: {', '.join(deaf)}"
+
+
+def saved_state_is_whole(build: Callable[[Path | None], PretrainedEncoder], folder: Path) -> None:
+    """What ``save`` writes of weights that were moved makes the same encoder: its frames to the last bit, and its digest."""
+    first, audio = build(None), Audio.from_arrays(sounds([0.8, 0.3]))
+    untouched = first(audio).values
+    awake(first.encoder)
+    first.save(folder)
+    second = build(folder)
+    assert not torch.equal(first(audio).values, untouched)
+    assert torch.equal(second(audio).values, first(audio).values)
+    assert second.digest == hub.digest(first.encoder.state_dict())
 
 
 ENCODER_CHECKS = (
@@ -491,7 +499,7 @@ def pair_is_invariant(encoder: Encoder, *adapters: Adapter) -> None:
 def pair_hears_the_end(encoder: Encoder, *adapters: Adapter) -> None:
     """As many embeddings as both promise, also of an end that fills no frame, and what sounds there changes them."""
     for array in sounds([0.5, 1.0049]):
-        still, changed = encoder(Audio.from_arrays([array])), encoder(with_burst(array, last_burst(encoder, array)))
+        still, changed = encoder(Audio.from_arrays([array])), encoder(with_burst(array, len(array) - BURST_SAMPLES))
         promised = encoder.output_lengths(torch.tensor([len(array)]))
         for adapter in adapters:
             before, found = adapter(still), adapter(changed)

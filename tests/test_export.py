@@ -25,21 +25,21 @@ def texts(model: str | Path, manifest: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tones: Path, tiny_whisper: Path) -> Callable[[list[str]], Path]:
-    """trained(parts): a run that trains these parts of a small Whisper and a toy, both of which have LoRA."""
+def trained(tmp_path_factory: pytest.TempPathFactory, tones: Path, tiny_whisper: Path) -> Callable[..., Path]:
+    """trained(parts, encoder): a run of these parts of a small encoder (Whisper) and a toy LLM, both of which have LoRA."""
 
-    def make(parts: list[str]) -> Path:
+    def make(parts: list[str], encoder: dict[str, str] | None = None, steps: int = 3) -> Path:
         folder = tmp_path_factory.mktemp("trained")
         resolved = recipe.parse(
             {
-                "encoder": {"name": "whisper", "weights": f"path:{tiny_whisper}"},
+                "encoder": encoder or {"name": "whisper", "weights": f"path:{tiny_whisper}"},
                 "adapter": {"name": "stack_mlp", "stride": 5, "hidden_dim": 32},
                 "llm": {"name": "toy"},
                 "ctc": {"merges": 32},
                 "lora": {"rank": 4},
                 "encoder_lora": {"rank": 4},
                 "data": {"train": str(tones / "train.jsonl")},
-                "train": {"steps": 3, "batch_seconds": 60, "trainable": ["adapter", "ctc", *parts], "cache": False}
+                "train": {"steps": steps, "batch_seconds": 60, "trainable": ["adapter", "ctc", *parts], "cache": False}
                 | {"losses": {"next_token": 1.0, "ctc": 1.0}, "warmup_steps": 1}
                 | {"learning_rate": 1e-2, "lora_learning_rate": 1e-2, "full_learning_rate": 1e-2},
             }
@@ -88,6 +88,24 @@ def test_it_computes_the_same(trained: Callable[[list[str]], Path], parts: list[
     saved = load_file(folder / "model.safetensors")
     assert ("ctc.table" in saved) == ("llm" in parts)
     assert not any(name.startswith(("llm.", "encoder.")) and lora.MARK not in name for name in saved)
+
+
+@pytest.mark.parametrize(("kind", "merge"), [("wav2vec2-base", True), ("hubert-large", False)])
+def test_a_model_that_hears_with_another_encoder(
+    trained: Callable[..., Path], tiny_encoder: Callable[[str], Path], tones: Path, tmp_path: Path, kind: str, merge: bool
+):
+    """LoRA on one whose layers are mixed: the same text when the folder that it came from is gone."""
+    weights = shutil.copytree(tiny_encoder(kind), tmp_path / "weights")
+    encoder = {"name": "ssl", "weights": f"path:{weights}", "layer": "weighted"}
+    run = trained(["llm", "encoder.lora", "encoder.layers"], encoder, steps=40)
+    wanted, computed = texts(run, tones / "dev.jsonl"), frames_and_logits(run, tones / "dev.jsonl")
+    assert len(set(wanted)) > 1
+    folder = export(run, tmp_path / "out", merge=merge)
+    shutil.rmtree(run)
+    shutil.rmtree(weights)
+    assert texts(folder, tones / "dev.jsonl") == wanted
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if merge else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(frames_and_logits(folder, tones / "dev.jsonl"), computed, **tolerance)
 
 
 def test_other_tools_open_what_is_in_it(trained: Callable[[list[str]], Path], tones: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from stapes import lora, packed
 from stapes.encoders.base import LAYER_WEIGHTS
@@ -11,6 +12,7 @@ from stapes.model import SpeechLLM
 from stapes.registry import nearest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -50,18 +52,29 @@ def resolve_dtype(name: str | torch.dtype | None, device: torch.device) -> torch
     return DTYPES[str(name)]
 
 
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights of an encoder or LLM to a precision, in place.
+
+    What was trained beside them stays float32, the mixture of an encoder's layers and LoRA, which is merged before
+    (``lora.merge``) and kept to be saved. Buffers stay as they are too: a rounded mel filter bank or rotary frequency is
+    another model. So do the weights of batch norms, which have to be as precise as their statistics, and those are buffers.
+    What is quantised is packed into integers, and stays so.
+    """
+    for path, part in module.named_modules():
+        for name, parameter in part.named_parameters(path, recurse=False):
+            is_kept = isinstance(part, BATCH_NORMS) or lora.MARK in f".{name}" or name == LAYER_WEIGHTS
+            if parameter.is_floating_point() and not is_kept:
+                parameter.data = parameter.data.to(dtype)
+
+
 def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
     """Move a model to a device, and cast its encoder and LLM to a precision.
 
-    What was trained stays float32: adapter and CTC head are small, and which label leads by how little decides what the LLM
-    gets to read; LoRA is merged into both before (``lora.merge``), and kept to be saved. Buffers stay as they are too: a
-    rounded mel filter bank or rotary frequency is another model. What is quantised is packed into integers, and stays so. On a
-    CPU, the weights of both lie ready for its kernels (``packed.py``).
+    Adapter and CTC head stay float32: they are small, and which label leads by how little decides what the LLM gets to read.
+    On a CPU, the weights of encoder and LLM lie ready for its kernels (``packed.py``).
     """
     for module in (model.encoder, model.llm):
-        for name, parameter in module.named_parameters():
-            if lora.MARK not in f".{name}" and name != LAYER_WEIGHTS and parameter.is_floating_point():
-                parameter.data = parameter.data.to(dtype)
+        cast(module, dtype)
     model.to(device)
     for module in (model.encoder, model.llm):
         packed.pack(module, without=lora.MARK)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import contract
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stapes.encoders.auto import AutoEncoder
 from stapes.errors import RecipeError, WeightsError
@@ -37,12 +39,19 @@ def test_it_is_what_transformers_computes(tiny_encoder: Folder):
 
     folder = tiny_encoder("w2v-bert")
     (array,) = contract.sounds([1.0])
-    features = AutoFeatureExtractor.from_pretrained(folder)(array, sampling_rate=16_000, return_tensors="pt")
+    followed = np.pad(array, (0, 320))  # by the zeros of one frame
+    features = AutoFeatureExtractor.from_pretrained(folder)(followed, sampling_rate=16_000, return_tensors="pt")
     wanted = Wav2Vec2BertModel.from_pretrained(folder).eval()(**features, output_hidden_states=True)
     audio = Audio.from_arrays([array])
     assert torch.equal(AutoEncoder(f"path:{folder}")(audio).values, wanted.last_hidden_state)
     for layer in (0, 1):
         assert torch.equal(AutoEncoder(f"path:{folder}", layer=layer)(audio).values, wanted.hidden_states[layer])
+
+
+@torch.inference_mode()
+def test_features_are_made_in_full_precision(tiny_encoder: Folder):
+    """Whisper's, too, which transformers computes with torch."""
+    contract.encoder_in_half_precision_is_close(AutoEncoder(f"path:{tiny_encoder('whisper')}"))
 
 
 @torch.inference_mode()
@@ -55,6 +64,16 @@ def test_utterances_of_one_length_share_a_batch(tiny_encoder: Folder):
         found = encoder(Audio.from_arrays(contract.sounds([0.5, 0.8, 0.5, 0.5])))
     assert sorted(sizes) == [1, 3]
     assert found.lengths.tolist() == encoder.output_lengths(torch.tensor([8000, 12800, 8000, 8000])).tolist()
+
+
+@pytest.mark.parametrize("kind", ["moonshine", "seamless", "whisper"])
+@torch.no_grad()
+def test_the_hearing_part_of_a_model_is_saved_alone(tiny_encoder: Folder, tmp_path: Path, kind: str):
+    def build(folder: Path | None) -> AutoEncoder:
+        return AutoEncoder(f"path:{folder or tiny_encoder(kind)}")
+
+    contract.saved_state_is_whole(build, tmp_path / "saved")
+    assert not [name for name in load_file(tmp_path / "saved/model.safetensors") if "decoder" in name]
 
 
 def test_gradients_reach_an_encoder_that_is_trained(tiny_encoder: Folder):

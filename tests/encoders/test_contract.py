@@ -1,6 +1,8 @@
 """Every encoder in the table keeps the promises, alone and in front of every adapter; broken ones are caught."""
 
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import contract
@@ -13,6 +15,8 @@ from torch import nn
 
 from stapes.adapters import ADAPTERS
 from stapes.encoders import ENCODERS, Encoder
+from stapes.encoders.moonshine import MoonshineEncoder
+from stapes.encoders.ssl import SSLEncoder
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import AudioError
 from stapes.types import Audio, Padded
@@ -43,13 +47,13 @@ def test_every_member_is_tested():
 
 
 @pytest.fixture(scope="module")
-def build(tiny_encoder: Callable[[str], Path]) -> Callable[[str], Encoder]:
-    """build(name): the encoder of that name in ``CONFIGS``."""
+def build(tiny_encoder: Callable[[str], Path]) -> Callable[..., Encoder]:
+    """build(name, folder): the encoder of that name in ``CONFIGS``, of other weights if there is a folder of them."""
 
-    def make(name: str) -> Encoder:
+    def make(name: str, folder: Path | None = None) -> Encoder:
         config = dict(CONFIGS[name])
         if "weights" in config:
-            config["weights"] = f"path:{tiny_encoder(config['weights'])}"
+            config["weights"] = f"path:{folder or tiny_encoder(config['weights'])}"
         return ENCODERS.build(config).eval()
 
     return make
@@ -66,6 +70,12 @@ def test_encoder(build: Callable[[str], Encoder], name: str, check: Callable[[En
 @torch.no_grad()
 def test_garbage_behind_a_waveform(build: Callable[[str], Encoder], name: str):
     contract.waveform_padding_is_inert(build(name), garbage=(torch.nan, torch.inf, 0.7))
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "weights" in config])
+@torch.no_grad()
+def test_what_is_saved_is_the_encoder(build: Callable[..., Encoder], name: str, tmp_path: Path):
+    contract.saved_state_is_whole(partial(build, name), tmp_path / "saved")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -147,6 +157,19 @@ class CountsInBfloat16(ToyEncoder):
         return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
 
 
+class CountsInItsOwnPrecision(ToyEncoder):
+    """Adds positions that are counted in the precision of its weights, right as long as these are in float32."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.step = nn.Parameter(torch.ones(()))
+
+    def forward(self, audio: Audio) -> Padded:
+        found = super().forward(audio)
+        steps = torch.arange(found.values.shape[1]).to(self.step.dtype).float()
+        return Padded(found.values + 3 * steps.sin()[:, None], found.lengths).zero_padding()
+
+
 class CutsTheGradient(ToyEncoder):
     """Has a gain that no gradient reaches."""
 
@@ -168,6 +191,7 @@ MUTANTS = [
     (LeavesPadding, contract.encoder_padding_is_zero),
     (ReadsOn, contract.waveform_padding_is_inert),
     (CountsInBfloat16, contract.encoder_in_half_precision_is_close),
+    (CountsInItsOwnPrecision, contract.encoder_in_half_precision_is_close),
     (CutsTheGradient, contract.encoder_parameters_learn),
 ]
 
@@ -176,6 +200,28 @@ MUTANTS = [
 def test_mutant_is_caught(mutant: type[Encoder], check: Callable[[Encoder], None]):
     with pytest.raises(AssertionError):
         check(mutant(dim=12))
+
+
+class SavesWhatItCameFrom(MoonshineEncoder):
+    """Writes the weights that it was opened with, whatever has become of them."""
+
+    def save(self, folder: Path) -> None:
+        shutil.copytree(self.source.removeprefix("path:"), folder)
+
+
+class SavesNoSettings(SSLEncoder):
+    """Writes a preprocessor of the usual settings, whatever the checkpoint's own are."""
+
+    def save(self, folder: Path) -> None:
+        self.features = type(self.features)()
+        super().save(folder)
+
+
+@pytest.mark.parametrize(("mutant", "kind"), [(SavesWhatItCameFrom, "moonshine"), (SavesNoSettings, "wavlm-base")])
+@torch.no_grad()
+def test_what_is_not_saved_is_missed(tiny_encoder: Callable[[str], Path], mutant: type[Encoder], kind: str, tmp_path: Path):
+    with pytest.raises(AssertionError):
+        contract.saved_state_is_whole(lambda folder: mutant(f"path:{folder or tiny_encoder(kind)}"), tmp_path / "saved")
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """The toy encoder hears what it says it hears."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from stapes.encoders.toy import ToyEncoder
+from stapes.errors import CheckpointError
 from stapes.types import Audio
 
 
@@ -22,3 +25,8 @@ def test_silence_is_the_lowest_value():
     assert found[0].isfinite().all()
     assert (found[0] <= found[1]).all()
     assert torch.equal(found[0, 0], found[0, 1])
+
+
+def test_it_has_no_weights_to_save(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="ToyEncoder: cannot write its weights, expected an encoder with a method `save`"):
+        ToyEncoder().save(tmp_path / "saved")

@@ -2,8 +2,8 @@
 
 Nothing is known of such a model but what can be tried. Its input is what the checkpoint's own feature extractor makes; width
 and frame rate come from running it on noise, and the number of frames of an utterance from running it on silence of that
-length. It may read padding, so utterances of different lengths are encoded apart (``padding_is_safe``). What transformers drops
-at the end of a waveform, less than a frame, is dropped here too. The families with a file of their own do better in both.
+length. It may read padding, so utterances of different lengths are encoded apart (``padding_is_safe``), which is slower. Zeros
+for one frame stand behind each waveform, since transformers drops what fills no frame: of them, that is, and not of the sound.
 
 Code from a checkpoint's repository is not run: a model that transformers itself does not have needs a class of its own.
 """
@@ -78,6 +78,8 @@ class AutoEncoder(PretrainedEncoder):
         except (OSError, ValueError, ImportError) as error:
             raise _cannot_open(found.source, error) from error
         self.encoder = _speech_encoder(model)
+        (place,) = (name for name, module in model.named_modules() if module is self.encoder)
+        self.prefixes = (f"{place}." if place else "",)
         own = {id(tensor) for tensor in self.encoder.state_dict(keep_vars=True).values()}
         names = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
         misfits = [name for name in report["missing_keys"] if name in names]
@@ -117,20 +119,25 @@ class AutoEncoder(PretrainedEncoder):
         for length in lengths.unique().tolist():
             if length not in self._frames:
                 with torch.inference_mode():
-                    self._frames[length] = self.states(torch.zeros(1, length))[self.depth].shape[1]
+                    self._frames[length] = self.states(self.completed(torch.zeros(1, length)))[self.depth].shape[1]
         return torch.tensor([self._frames[length] for length in lengths.tolist()], device=lengths.device)
 
     def encode(self, audio: Audio) -> Padded:
         """(B, N), all of one length -> (B, T, E); see ``Encoder.encode``."""
-        states = self.states(audio.samples)
+        states = self.states(self.completed(audio.samples))
         frames = states[self.depth] if self.layer_weights is None else self.mix(states)
         self._frames[audio.samples.shape[1]] = frames.shape[1]
         return Padded(frames, torch.full_like(audio.lengths, frames.shape[1]))
 
+    def completed(self, samples: Tensor) -> Tensor:
+        """Waveforms (B, N) with the zeros of one frame behind them."""
+        return torch.nn.functional.pad(samples, (0, round(self.seconds_per_frame * SAMPLE_RATE_HZ)))
+
     def states(self, samples: Tensor) -> list[Tensor]:
         """All hidden states (B, T, E) of waveforms (B, N) of one length; only the last where the model gives no others."""
         waveforms = torch.nn.functional.pad(samples.cpu(), (0, max(0, FEWEST_SAMPLES - samples.shape[1]))).numpy()
-        found = self.features(list(waveforms.astype(np.float32)), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+        with torch.autocast("cpu", enabled=False):  # some extractors compute with torch
+            found = self.features(list(waveforms.astype(np.float32)), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
         parameter = next(self.encoder.parameters())
         accepted = inspect.signature(self.encoder.forward).parameters
         inputs = {

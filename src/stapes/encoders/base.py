@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stapes.errors import AudioError
+from stapes.errors import AudioError, CheckpointError
 from stapes.types import Audio, Padded
 
 LAYER_WEIGHTS = "layer_weights"  # the name of an encoder's mixture of hidden layers (encoders/pretrained.py)
@@ -81,12 +81,12 @@ class Encoder(nn.Module, ABC):
         """As ``forward``: any lengths up to ``max_seconds``, or equal ones where ``padding_is_safe`` is false."""
 
     def save(self, folder: Path) -> None:
-        """Write its weights as they stand to a folder in transformers' layout, which its constructor takes as a source.
+        """Write its weights as they stand to a new folder, of which its constructor makes the same encoder (``path:FOLDER``).
 
-        This writes the one transformers model in it; an encoder that reads its weights in another way writes them so.
+        Raises:
+            CheckpointError: its class has no way to.
         """
-        (model,) = (child for child in self.children() if hasattr(child, "save_pretrained"))
-        model.save_pretrained(folder)  # type: ignore[operator]
+        raise CheckpointError(type(self).__name__, "cannot write its weights", "an encoder with a method `save`")
 
     @abstractmethod
     def output_lengths(self, lengths: Tensor) -> Tensor:

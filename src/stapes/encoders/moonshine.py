@@ -40,10 +40,12 @@ class MoonshineEncoder(PretrainedEncoder):
 
     def set_up(self, folder: Path, layer: Layer = None) -> None:
         """See ``PretrainedEncoder``."""
+        from transformers import Wav2Vec2FeatureExtractor
         from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder as Module
 
-        config = configuration(folder, "moonshine")
+        config = self.config = configuration(folder, "moonshine")
         self.encoder = Module(config)
+        self.features = Wav2Vec2FeatureExtractor(do_normalize=False)  # the checkpoints' own is of these settings, too
         self.dim = config.hidden_size
         self.choose_layer(layer, len(self.encoder.layers))
 

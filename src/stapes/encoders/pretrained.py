@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from stapes import hub
 from stapes.encoders.base import LAYER_WEIGHTS, Encoder
 from stapes.errors import RecipeError, WeightsError
+from stapes.hub.layout import save_tensors
 
 Layer = int | Literal["weighted"] | None
 # Weight norm, as older versions of PyTorch named it.
@@ -46,8 +47,11 @@ class PretrainedEncoder(Encoder):
 
     Attributes:
         encoder: transformers' module.
+        config: transformers' configuration of the checkpoint.
+        features: transformers' feature extractor of the checkpoint, or one of the settings that are used here.
         config_files: what ``outline`` reads of a checkpoint.
-        prefixes: of the encoder's names in a checkpoint, the first that occurs counts.
+        prefixes: of the encoder's names in a checkpoint, the first that occurs counts; the last is that of transformers' bare
+            model, the one without a head.
         unused: beginnings of names, without the prefix, of what is not needed for frames.
         depth: how many Transformer layers are computed.
         layer_weights: (1 + layers,) logits of the mixture; None unless there is one.
@@ -57,6 +61,8 @@ class PretrainedEncoder(Encoder):
     prefixes: Sequence[str] = ("",)
     unused: Sequence[str] = ()
     encoder: Any
+    config: Any
+    features: Any
     layer: Layer
     depth: int
     layer_weights: nn.Parameter | None
@@ -72,7 +78,7 @@ class PretrainedEncoder(Encoder):
 
     @abstractmethod
     def set_up(self, folder: Path, *args: Any, **kwargs: Any) -> None:
-        """Make ``encoder`` from the configuration in ``folder``, without its weights, and set ``dim`` and ``layer``.
+        """Make ``encoder`` from the configuration in ``folder``, without its weights, and set what describes it.
 
         Raises:
             WeightsError: it describes another kind of model.
@@ -103,6 +109,14 @@ class PretrainedEncoder(Encoder):
             kind = type(self).__name__.removesuffix("Encoder")
             raise WeightsError(found.source, f"encoder tensors that do not fit: {', '.join(wrong[:5])}", f"a {kind} checkpoint")
         self.encoder.load_state_dict(state)
+
+    def save(self, folder: Path) -> None:
+        """See ``Encoder.save``: in transformers' layout, named as in a whole model of the kind, which other tools can open."""
+        folder.mkdir(parents=True)
+        save_tensors(folder, {self.prefixes[-1] + name: tensor for name, tensor in self.encoder.state_dict().items()})
+        self.config.dtype = next(self.encoder.parameters()).dtype
+        self.config.save_pretrained(folder)
+        self.features.save_pretrained(folder)
 
     # -- layers --------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class SeamlessEncoder(PretrainedEncoder):
         from transformers import SeamlessM4TFeatureExtractor
         from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import SeamlessM4Tv2SpeechEncoder
 
-        config = configuration(folder, "seamless_m4t_v2")
+        config = self.config = configuration(folder, "seamless_m4t_v2")
         self.encoder = SeamlessM4Tv2SpeechEncoder(config)
         self.features = SeamlessM4TFeatureExtractor(stride=STACKED)  # the checkpoints' own is of these settings, too
         self.dim = config.hidden_size

@@ -14,7 +14,6 @@ What differs from transformers:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ class SSLEncoder(PretrainedEncoder):
         """See ``PretrainedEncoder``."""
         from transformers import AutoModel
 
-        config = configuration(folder, *KINDS)
+        config = self.config = configuration(folder, *KINDS)
         # Masks are for pretraining; without them the module has no tensor that only they use.
         config.update({"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False})
         self.encoder = AutoModel.from_config(config)
@@ -69,12 +68,16 @@ class SSLEncoder(PretrainedEncoder):
 
     def load(self, found: hub.Weights) -> None:
         """See ``PretrainedEncoder``; reads the preprocessor's settings, too."""
-        file = found.folder / "preprocessor_config.json"
+        from transformers import Wav2Vec2FeatureExtractor
+
+        name = "preprocessor_config.json"
         try:
-            self.normalise = bool(json.loads(file.read_text(encoding="utf-8")).get("do_normalize", True))
+            self.features = Wav2Vec2FeatureExtractor.from_pretrained(found.folder)
         except (OSError, ValueError) as error:
-            expected = "preprocessor_config.json of this checkpoint, which says whether waveforms are normalised"
-            raise WeightsError(found.source, f"{file.name} cannot be read ({error})", expected) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            expected = f"{name} of this checkpoint, which says whether waveforms are normalised"
+            raise WeightsError(found.source, f"{name} cannot be read ({reason})", expected) from error
+        self.normalise = self.features.do_normalize
         super().load(found)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:

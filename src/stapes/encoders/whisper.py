@@ -22,7 +22,6 @@ from torch import Tensor
 
 from stapes.encoders.pretrained import Layer, PretrainedEncoder, configuration
 from stapes.errors import RecipeError
-from stapes.hub.layout import save_tensors
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded
 
 HOP_SAMPLES = 160
@@ -57,16 +56,18 @@ class WhisperEncoder(PretrainedEncoder):
 
     def set_up(self, folder: Path, window: Window = "none", layer: Layer = None) -> None:
         """See ``PretrainedEncoder``."""
+        from transformers import WhisperFeatureExtractor
         from transformers.models.whisper.modeling_whisper import WhisperEncoder as Module
 
         if window not in ("none", "30s"):
             raise RecipeError("encoder.window", repr(window), "none or 30s")
         self.window = window
-        config = configuration(folder, "whisper")
+        config = self.config = configuration(folder, "whisper")
         self.encoder = Module(config)
+        self.features = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
         self.dim = config.d_model
         self.choose_layer(layer, config.encoder_layers)
-        self.register_buffer("mel_filters", _mel_filters(config.num_mel_bins), persistent=False)
+        self.register_buffer("mel_filters", torch.from_numpy(self.features.mel_filters).float(), persistent=False)
         self.register_buffer("taper", torch.hann_window(FFT_SAMPLES), persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -91,16 +92,6 @@ class WhisperEncoder(PretrainedEncoder):
         step = partial(_layer, attention_mask=attention_mask)
         hidden = self.through_layers(hidden, self.encoder.layers, step, self.encoder.layer_norm)
         return Padded(hidden, lengths).zero_padding()
-
-    def save(self, folder: Path) -> None:
-        """See ``Encoder.save``: under the names that the encoder has in a whole Whisper, which others read too."""
-        from transformers import WhisperFeatureExtractor
-
-        folder.mkdir(parents=True)
-        save_tensors(folder, {f"model.encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()})
-        self.encoder.config.dtype = self.encoder.conv1.weight.dtype
-        self.encoder.config.save_pretrained(folder)
-        WhisperFeatureExtractor(feature_size=self.encoder.config.num_mel_bins).save_pretrained(folder)
 
     def log_mel(self, audio: Audio, lengths: Tensor) -> Tensor:
         """Whisper's log-mel features (B, 2 T, M) for ``lengths`` output frames, each utterance normalised by its own peak."""
@@ -134,19 +125,3 @@ def _narrow(values: Tensor) -> Tensor:
     """In autocast's precision where it is on: once for all that read them, and not again for each projection and its LoRA."""
     kind = values.device.type
     return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
-
-
-def _mel_filters(bins: int) -> Tensor:
-    """(201, M) Slaney mel filter bank, as Whisper's feature extractor has it."""
-    from transformers.audio_utils import mel_filter_bank
-
-    filters = mel_filter_bank(
-        num_frequency_bins=1 + FFT_SAMPLES // 2,
-        num_mel_filters=bins,
-        min_frequency=0.0,
-        max_frequency=SAMPLE_RATE_HZ / 2,
-        sampling_rate=SAMPLE_RATE_HZ,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(filters).float()
