@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from stapes import recipe
 from stapes.recipe import Recipe
+from stapes.training.loop import Loop
 from stapes.training.stages import train
 
 PROGRAM = """
@@ -57,6 +59,26 @@ def toy_recipe(sections: Callable[..., dict[str, Any]]) -> Callable[..., Recipe]
 def run(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Path]:
     """run(name, train=..., ...): train such a recipe in this process, into a folder of that name."""
     return lambda name, **changes: train(toy_recipe(**changes), tmp_path / name, "cpu")
+
+
+@pytest.fixture
+def broken_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """broken_off(stage, after): a run in this context ends, as by Ctrl-C, when that stage has made so many steps."""
+
+    @contextmanager
+    def context(stage: str, after: int) -> Iterator[None]:
+        step = Loop._step
+
+        def stop(self: Loop, *arguments: Any) -> dict[str, float]:
+            if (self.stage.name, self.schedule.last_epoch) == (stage, after):
+                raise KeyboardInterrupt
+            return step(self, *arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Loop, "_step", stop)
+            yield
+
+    return context
 
 
 @pytest.fixture
