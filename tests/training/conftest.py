@@ -113,18 +113,24 @@ def log() -> Callable[[Path], list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
-def resolved(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> recipe.Recipe:
-    """A small Whisper and a small Llama on disk, an adapter, a CTC head and LoRA."""
+def saved_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Llama, as ``causal`` reads it."""
     from stapes.llms.toy import ToyLLM
 
     folder, toy = tmp_path_factory.mktemp("llm"), ToyLLM(dim=16)
     toy.model.save_pretrained(folder)
     toy.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resolved(tiny_whisper: Path, saved_llm: Path) -> recipe.Recipe:
+    """A small Whisper and a small Llama on disk, an adapter, a CTC head and LoRA."""
     return recipe.parse(
         {
             "encoder": {"name": "whisper", "weights": ["path:/nowhere", f"path:{tiny_whisper}"]},
             "adapter": {"name": "conv1d_transformer", "dim": 32, "heads": 2, "layers": 1, "ffn_dim": 32},
-            "llm": {"name": "causal", "weights": f"path:{folder}"},
+            "llm": {"name": "causal", "weights": f"path:{saved_llm}"},
             "ctc": {"merges": 6},
             "lora": {"rank": 2},
             "losses": {"classifier": {"channels": [2, 3, 4]}},
