@@ -17,6 +17,7 @@ from stapes.adapters.conv1d_transformer import Conv1dTransformer
 from stapes.adapters.ctc import CTC, TargetClasses
 from stapes.adapters.pool_linear import PoolLinear
 from stapes.adapters.stack_mlp import StackMLP
+from stapes.adapters.wlq_former import WLQFormer
 from stapes.types import Padded
 
 CASES = [
@@ -138,6 +139,40 @@ class IdleLayer(StackMLP):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.idle = nn.Linear(3, 3)
+
+
+class LearnsNoQueries(Conv1dTransformer):
+    """Cuts the gradient of its queries, a third of the matrix that makes keys and values too."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for layer in self.layers:
+            layer.qkv.register_forward_hook(lambda _, __, found: without_gradient(found, 0, of=3))
+
+
+class LearnsNoKeys(WLQFormer):
+    """Cuts the gradient of the keys by which its queries read the frames."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for layer in self.q_former.layers:
+            layer.cross_attention.read.register_forward_hook(lambda _, __, found: without_gradient(found, 0, of=2))
+
+
+class LearnsNoKeysOfQueries(WLQFormer):
+    """Cuts the gradient of the keys by which its queries read each other."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for layer in self.q_former.layers:
+            layer.attention.read.register_forward_hook(lambda _, __, found: without_gradient(found, 1, of=3))
+
+
+def without_gradient(packed: Tensor, number: int, of: int) -> Tensor:
+    """The output of a packed matrix, one of its parts cut off."""
+    parts = list(packed.chunk(of, dim=-1))
+    parts[number] = parts[number].detach()
+    return torch.cat(parts, dim=-1)
 
 
 class PassesLengthsOn(StackMLP):
@@ -265,6 +300,7 @@ class CountsWithoutLearning(CIF):
 
 
 STACK = {"stride": 3, "hidden_dim": 24}
+WINDOWS = contract.LAYERS | {"seconds_per_frame": contract.SECONDS_PER_FRAME}
 VOCABULARY = contract.LAYERS | {"vocab_size": len(contract.TABLE), "blank_id": 1}
 MUTANTS = [
     (DropsRemainder, STACK, contract.every_frame_is_heard),
@@ -278,6 +314,9 @@ MUTANTS = [
     (CountsInBfloat16, contract.LAYERS, contract.half_precision_is_close),
     (HidesState, STACK, contract.state_is_whole),
     (IdleLayer, STACK, contract.every_parameter_learns),
+    (LearnsNoQueries, contract.LAYERS, contract.every_parameter_learns),
+    (LearnsNoKeys, WINDOWS, contract.every_parameter_learns),
+    (LearnsNoKeysOfQueries, WINDOWS | {"queries": 3}, contract.every_parameter_learns),
     (PassesLengthsOn, STACK, contract.lengths_are_exact),
     (RemembersLengths, STACK, contract.lengths_are_exact),
     (NormalisesOverTime, STACK, contract.same_in_a_batch),

@@ -6,36 +6,12 @@ import contract
 import numpy as np
 import pytest
 import torch
-from adapters.equations import conv, gelu, linear, norm, softmax, stacked
+from adapters.equations import stacked, strided_conv, transformer_layer
 
 from stapes.adapters import ADAPTERS
 from stapes.adapters.layers import StridedConv, TransformerLayer, key_mask, rotate, runs, stack, windows
 from stapes.errors import RecipeError
 from stapes.types import Padded
-
-
-def strided_conv(x: np.ndarray, layer: StridedConv) -> np.ndarray:
-    return gelu(conv(x, layer.conv))
-
-
-def rotary(x: np.ndarray) -> np.ndarray:
-    """(K, C) as C / 2 complex numbers, number c of step t turned by t 10000^(-2c / C)."""
-    K, C = x.shape
-    turn = np.exp(1j * np.arange(K)[:, None] * 10_000.0 ** (-2 * np.arange(C // 2) / C))
-    turned = (x[:, : C // 2] + 1j * x[:, C // 2 :]) * turn
-    return np.concatenate([turned.real, turned.imag], axis=1)
-
-
-def transformer_layer(x: np.ndarray, layer: TransformerLayer) -> np.ndarray:
-    """x + out(attention(norm(x))), then x + ffn(norm(x)); every head on its own columns."""
-    C = x.shape[1] // layer.heads
-    q, k, v = np.split(linear(norm(x, layer.attention_norm), layer.qkv), 3, axis=1)
-    heads = []
-    for columns in (slice(head * C, (head + 1) * C) for head in range(layer.heads)):
-        scores = rotary(q[:, columns]) @ rotary(k[:, columns]).T / math.sqrt(C)
-        heads.append(softmax(scores) @ v[:, columns])
-    x = x + linear(np.concatenate(heads, axis=1), layer.out)
-    return x + linear(gelu(linear(norm(x, layer.ffn_norm), layer.ffn_in)), layer.ffn_out)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

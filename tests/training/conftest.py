@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from stapes import recipe
 from stapes.recipe import Recipe
+from stapes.training.loop import Loop
 from stapes.training.stages import train
 
 PROGRAM = """
@@ -60,6 +62,26 @@ def run(toy_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Path
 
 
 @pytest.fixture
+def broken_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """broken_off(stage, after): a run in this context ends, as by Ctrl-C, when that stage has made so many steps."""
+
+    @contextmanager
+    def context(stage: str, after: int) -> Iterator[None]:
+        step = Loop._step
+
+        def stop(self: Loop, *arguments: Any) -> dict[str, float]:
+            if (self.stage.name, self.schedule.last_epoch) == (stage, after):
+                raise KeyboardInterrupt
+            return step(self, *arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Loop, "_step", stop)
+            yield
+
+    return context
+
+
+@pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
     """start(recipe, folder, launcher): train in another process, which the test ends or waits for."""
     running: list[subprocess.Popen] = []
@@ -91,18 +113,24 @@ def log() -> Callable[[Path], list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="session")
-def resolved(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> recipe.Recipe:
-    """A small Whisper and a small Llama on disk, an adapter, a CTC head and LoRA."""
+def saved_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Llama, as ``causal`` reads it."""
     from stapes.llms.toy import ToyLLM
 
     folder, toy = tmp_path_factory.mktemp("llm"), ToyLLM(dim=16)
     toy.model.save_pretrained(folder)
     toy.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resolved(tiny_whisper: Path, saved_llm: Path) -> recipe.Recipe:
+    """A small Whisper and a small Llama on disk, an adapter, a CTC head and LoRA."""
     return recipe.parse(
         {
             "encoder": {"name": "whisper", "weights": ["path:/nowhere", f"path:{tiny_whisper}"]},
             "adapter": {"name": "conv1d_transformer", "dim": 32, "heads": 2, "layers": 1, "ffn_dim": 32},
-            "llm": {"name": "causal", "weights": f"path:{folder}"},
+            "llm": {"name": "causal", "weights": f"path:{saved_llm}"},
             "ctc": {"merges": 6},
             "lora": {"rank": 2},
             "losses": {"classifier": {"channels": [2, 3, 4]}},

@@ -4,18 +4,21 @@ import dataclasses
 import itertools
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from stapes import checkpoint, recipe
+from stapes.adapters import ADAPTERS
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.errors import CheckpointError, DataError, RecipeError
 from stapes.losses import READ_BY_LLM
 from stapes.model import SpeechLLM
+from stapes.recipe.sections import LossName
 from stapes.tasks import Example
 from stapes.training.stages import validate
 from stapes.types import Entity, Padded
@@ -24,6 +27,19 @@ Run = Callable[..., Path]
 Log = Callable[[Path], list[dict[str, Any]]]
 
 ALL = ["next_token", "ctc", "matching", "classifier", "distillation", "contrastive"]
+STACK = {"name": "stack_mlp", "stride": 3, "hidden_dim": 32}
+NARROW = {"dim": 16, "layers": 1, "heads": 2, "ffn_dim": 24}
+# The losses that adapters bring themselves, each with every adapter that has it.
+OWN: list[tuple[str, dict[str, Any]]] = [
+    ("quantity", {"name": "cif"} | NARROW),
+    ("token_ctc", {"name": "ctc"} | NARROW),
+    ("token_ctc", {"name": "posterior", "stride": 2}),
+]
+EVERY = [(ALL, STACK), *(([*ALL, name], adapter) for name, adapter in OWN)]
+PAIRS = [
+    *(([*pair], STACK) for pair in itertools.combinations(ALL, 2)),
+    *(([name, other], adapter) for name, adapter in OWN for other in ALL),
+]
 SMALL = {"classifier": {"channels": [4, 4, 4]}}
 PARTS = ["adapter", "ctc", "losses", "llm.lora"]
 
@@ -51,17 +67,33 @@ LEARN = {
     "batch_seconds": 60,
     "accumulation": 2,
     "trainable": ["adapter", "losses"],
-    "learning_rate": 5e-3,
+    "learning_rate": 2e-2,
     "warmup_steps": 5,
 }
 
 
-@pytest.mark.parametrize("name", ALL[2:])
-def test_each_loss_falls_alone(run: Run, log: Log, labelled: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch):
+def in_words(part: str | list[str] | dict[str, Any]) -> str:
+    """A test's name of a loss, of several, or of an adapter."""
+    return part["name"] if isinstance(part, dict) else part if isinstance(part, str) else "+".join(part)
+
+
+def test_every_loss_is_here():
+    """All that a recipe may name, and those of an adapter with each that has them."""
+    assert {*ALL, *(name for name, _ in OWN)} == set(get_args(LossName))
+    assert [(name, adapter["name"]) for name, adapter in OWN] == [
+        (name, adapter) for adapter in ADAPTERS for name in ADAPTERS[adapter].losses
+    ]
+
+
+@pytest.mark.parametrize(("name", "adapter"), [*((name, STACK) for name in ALL[2:]), *OWN], ids=in_words)
+def test_each_loss_falls_alone(
+    run: Run, log: Log, labelled: dict[str, Any], name: str, adapter: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     """As an alignment: the adapter and what the loss brings along learn; the LLM is run only where the loss needs it."""
     if name not in READ_BY_LLM:
         monkeypatch.setattr(SpeechLLM, "logits", None)
-    values = [record[name] for record in log(run("run", ctc=None, data=labelled, train=LEARN | {"losses": {name: 1.0}}))]
+    folder = run("run", adapter=adapter, ctc=None, data=labelled, train=LEARN | {"losses": {name: 1.0}})
+    values = [record[name] for record in log(folder)]
     assert max(values[-4:]) < 0.8 * min(values[:2])
 
 
@@ -72,11 +104,13 @@ def test_the_sentiment_is_learned(run: Run, log: Log, labelled: dict[str, Any]):
     assert max(values[-4:]) < 0.5 * min(values[:2])
 
 
-@pytest.mark.parametrize("names", [*itertools.combinations(ALL, 2), ALL], ids=lambda names: "+".join(names))
-def test_any_losses_go_together(toy_model: Callable[..., SpeechLLM], labelled: dict[str, Any], names: list[str]):
+@pytest.mark.parametrize(("names", "adapter"), [*PAIRS, *EVERY], ids=in_words)
+def test_any_losses_go_together(
+    toy_model: Callable[..., SpeechLLM], labelled: dict[str, Any], names: list[str], adapter: dict[str, Any]
+):
     """Their values are those that they have alone, from one batch."""
     resolved = recipe.Losses.model_validate(SMALL).model_dump()
-    model = toy_model(loss_modules={name: resolved[name] for name in ALL[2:]})
+    model = toy_model(adapter=adapter, loss_modules={name: resolved[name] for name in ALL[2:]})
     rows = read_manifest(labelled["train"])[:5]
     targets = model.targets([Example(row) for row in rows])
     values = torch.randn(5, 30, 16, generator=torch.Generator().manual_seed(0))
@@ -117,11 +151,13 @@ def test_two_processes_give_what_one_does(
     tmp_path: Path,
 ):
     """All losses at once, labels on some utterances only; each micro-batch on a process of its own, or one after the other."""
+    names, adapter = EVERY[1]
     changes = {
+        "adapter": adapter | {"dropout": 0.0},
         "lora": {"rank": 2},
         "losses": SMALL,
         "data": labelled,
-        "train": {"steps": 4, "accumulation": 2, "batch_seconds": 4, "trainable": PARTS, "losses": dict.fromkeys(ALL, 1.0)},
+        "train": {"steps": 4, "accumulation": 2, "batch_seconds": 4, "trainable": PARTS, "losses": dict.fromkeys(names, 1.0)},
     }
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     pair = start(sections(**changes), tmp_path / "pair", launcher)
@@ -133,23 +169,20 @@ def test_two_processes_give_what_one_does(
             assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.parametrize(("names", "adapter"), EVERY, ids=in_words)
 def test_a_run_goes_on_bit_for_bit(
-    run: Run, log: Log, labelled: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    log: Log,
+    labelled: dict[str, Any],
+    broken_off: Callable[..., AbstractContextManager[None]],
+    names: list[str],
+    adapter: dict[str, Any],
 ):
     """A run that stops after its checkpoint, and one that does not: the same losses and the same weights."""
-    from stapes.training.loop import Loop
-
-    options = {"steps": 6, "save_every": 2, "batch_seconds": 6, "trainable": PARTS, "losses": dict.fromkeys(ALL, 1.0)}
-    changes = {"lora": {"rank": 2}, "losses": SMALL, "data": labelled, "train": options}
-    whole, step = run("whole", **changes), Loop._step
-
-    def stop(self: Loop, *arguments: Any) -> dict[str, float]:
-        if self.optimizer.state and next(iter(self.optimizer.state.values()))["step"] == 3:
-            raise KeyboardInterrupt
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Loop, "_step", stop)
+    options = {"steps": 6, "save_every": 2, "batch_seconds": 6, "trainable": PARTS, "losses": dict.fromkeys(names, 1.0)}
+    changes = {"adapter": adapter, "lora": {"rank": 2}, "losses": SMALL, "data": labelled, "train": options}
+    whole = run("whole", **changes)
+    with broken_off("train", after=3):
         run("broken", **changes)
     broken = run("broken", **changes)
     assert log(broken) == log(whole)
