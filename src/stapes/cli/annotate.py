@@ -171,8 +171,7 @@ def _check_given(
     context: typer.Context, model: str | None, local: str | None, examples: Path | None, shots: int, reads: str
 ) -> None:
     """Raise RecipeError for an option that was given, be it with its default, and has no effect."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    given = options.given(context)
     for lacking, why, names in (
         (model is None, "without --model", ("concurrency", "timeout", "retries", "price_in", "price_out")),
         (local is None, "without --local", ("device", "dtype")),

@@ -67,6 +67,12 @@ def load_model(name: str, device: str, dtype: str, beams: int | None, ctc_weight
     return stapes.load(name, device, dtype, beams=beams, ctc_weight=ctc_weight)
 
 
+def given(context: typer.Context) -> set[str]:
+    """The parameters that stand on the command line, be it with their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
 def silence_libraries() -> None:
     """Keep transformers from drawing bars and giving advice: what a user needs to know, a command says itself."""
     from transformers.utils import logging

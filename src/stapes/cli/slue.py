@@ -21,6 +21,7 @@ Manifests: TypeAlias = "dict[Corpus, Path]"
 
 
 def slue(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(metavar="[MODEL]", help=f"{options.MODEL_HELP} Left out: of finished evaluations.", show_default=False),
@@ -100,14 +101,9 @@ def slue(
     unreadable = False
     with options.only_results_on_stdout():
         if model is None:
-            chosen: dict[str, object] = {
-                "--device": device if device != "auto" else None,
-                "--dtype": dtype if dtype != "auto" else None,
-            }
-            chosen |= {"--limit": limit, "--beams": beams, "--ctc-weight": ctc_weight, "--output": output}
-            for option, value in chosen.items():
-                if value is not None:
-                    raise RecipeError(option, "given with finished evaluations", "a MODEL to evaluate")
+            for name in ("device", "dtype", "limit", "beams", "ctc_weight", "output"):
+                if name in options.given(context):
+                    raise RecipeError(f"--{name.replace('_', '-')}", "given with finished evaluations", "a MODEL to evaluate")
             evaluations = {corpus: [read_predictions(folder) for folder in given] for corpus, given in paths.items()}
         else:
             folder = output or run_folder(model)

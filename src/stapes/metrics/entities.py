@@ -54,14 +54,9 @@ def phrases(entities: Sequence[Entity], tag_set: TagSet = "combined", normaliser
     if tag_set not in ("combined", "raw"):
         raise RecipeError("tag_set", f"'{tag_set}'", "combined or raw")
     clean = normalise.get(normaliser)
-    found = []
-    for entity in entities:
-        combined = tags.combined(entity.label)
-        tag = entity.label if tag_set == "raw" else combined
-        phrase = clean(entity.phrase)
-        if tag is not None and phrase:
-            found.append((tag, phrase))
-    return found
+    raw = [(entity.label, clean(entity.phrase)) for entity in entities]
+    combined = combine(raw)  # for raw tags, too: it knows which there are
+    return [(tag, phrase) for tag, phrase in (raw if tag_set == "raw" else combined) if phrase]
 
 
 def combine(pairs: Sequence[Pair]) -> list[Pair]:

@@ -33,7 +33,7 @@ class Part:
     """Held-out utterances, and what is asked about them.
 
     Attributes:
-        label: of its scores; says so where a synthesiser made the sound.
+        label: of its scores.
         task: of the model.
         utterances: with the labels that the task needs.
     """
@@ -41,6 +41,11 @@ class Part:
     label: str
     task: Task
     utterances: list[Utterance]
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether a synthesiser made some of the sound, which the names of its scores then say."""
+        return any(utterance.synthetic for utterance in self.utterances)
 
 
 @dataclass
@@ -73,9 +78,7 @@ class Validation:
                 found = "no utterance with a transcript" + (f" and labels for '{task.key}'" if task.key != "asr" else "")
                 raise DataError(source.path, found, "at least one to choose checkpoints on")
             chosen = sorted(generator("validation").permutation(len(rows))[:count])
-            utterances = [rows[index] for index in chosen]
-            synthetic = any(row.synthetic for row in utterances)
-            parts.append(Part(f"{label}(synthetic)" if synthetic else label, task, utterances))
+            parts.append(Part(label, task, [rows[index] for index in chosen]))
         return cls(parts)
 
     def attach(self, encoder: Encoder, cache: bool) -> None:
@@ -103,8 +106,7 @@ class Validation:
     @property
     def _is_simple(self) -> bool:
         """Whether there is one thing to score, by an error rate and on speech: its scores need no label."""
-        first = self.parts[0]
-        return len(self.parts) == 1 and first.task.lower_is_better and not any(row.synthetic for row in first.utterances)
+        return len(self.parts) == 1 and self.parts[0].task.lower_is_better and not self.parts[0].is_synthetic
 
     def scores(self, model: SpeechLLM, stage: Stage, decoding: Decoding, trained: Collection[str] = ()) -> dict[str, float]:
         """Scores of every part, those of the CTC head alone, and the listening probe (on the first part).
@@ -129,7 +131,7 @@ class Validation:
                 scores["ctc_wer"] = wer(texts, heard, normaliser=model.transcription.normaliser, resamples=0).value
             if reading:
                 found = part.task.scores(references, results, resamples=0)
-                prefix = "" if self._is_simple else f"{part.label}."
+                prefix = "" if self._is_simple else f"{part.label}{'(synthetic)' if part.is_synthetic else ''}."
                 scores |= {f"{prefix}{name}": score.value for name, score in found.items()}
                 if self._is_simple and "wer" in found:
                     scores |= {kind: found["wer"].parts[kind] for kind in ("substitutions", "deletions", "insertions")}
