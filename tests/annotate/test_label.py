@@ -102,6 +102,9 @@ def test_a_server_on_which_nothing_works_ends_the_run(ask, chat, said):
     with pytest.raises(AnnotationError, match=r"failures in a row, the last: 400: scripted 400.*it goes on from here"):
         ask(rows, concurrency=2)
     assert FAILURES_IN_A_ROW <= len(chat.asked) <= FAILURES_IN_A_ROW + 4
+    chat.script = {}
+    answers = ask(rows, concurrency=2)  # mended, it goes on, with those on which it failed
+    assert len(answers) == len(rows) and not any(answer.failure for answer in answers.values())
 
 
 def test_what_no_request_can_be_answered_for_ends_the_run_at_once(ask, chat, said):
@@ -126,7 +129,7 @@ def test_the_question_holds_balanced_shots_and_leaves_the_utterance_out(said):
 def test_labels_of_before_are_replaced_and_sentiments_are_judged(said):
     rows = [said("so good", name="a", sentiment="Negative"), said("so so", name="b"), said("well", name="c")]
     answers = {
-        name: label.Answer({"sentiment": found}) for name, found in zip("abc", ["positive", "MIXED", "great"], strict=True)
+        name: label.Answer({"sentiment": found}) for name, found in zip("abc", ["positive.", "MIXED", "great"], strict=True)
     }
     found = label.apply(rows, Plan("sentiment", Reading("text")), answers)
     assert [(each.id, each.sentiment) for each in found.utterances] == [("a", "Positive"), ("b", "Neutral")]

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_entities_with_other_tags_than_the_benchmarks(corpora: tuple[Predictions
     raw = read_predictions(evaluated("raw", labelled(30, 0, False), **signatures))
     with pytest.raises(DataError, match="raw: entities with tags:raw, expected tags:combined, the benchmark's"):
         slue(raw, corpora[1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "signature", "found"),
+    [
+        ("wer", "wer|norm:none|style:written", "norm:none|style:written"),
+        ("wer", "wer|norm:whisper-en.v1", "norm:whisper-en|style:spoken"),
+        ("ner_f1", "ner_f1|tags:combined|norm:none|style:written", "norm:none|style:written"),
+    ],
+)
+def test_words_that_are_compared_otherwise(
+    corpora: tuple[Predictions, Predictions], evaluated: Callable[..., Path], rate: str, signature: str, found: str
+):
+    other = read_predictions(evaluated("other", labelled(30, 0, False), **{rate: signature}))
+    with pytest.raises(DataError, match=re.escape(f"words with {found}, expected norm:slue|style:spoken, the benchmark's")):
+        slue(other, corpora[1])
 
 
 def test_a_list_without_a_transcript_has_no_word_error_rate(

@@ -177,6 +177,9 @@ def test_keys():
     [
         ("Positive", "Positive", 0),
         ("negative.", "Negative", 1),
+        ("**Positive**!", "Positive", 1),
+        ('Sentiment: "negative";', "Negative", 1),
+        ("_neutral_", "Neutral", 1),
         ("It is disagreement, I think", "Neutral", 1),
         ("neither", None, 1),
         ("", None, 1),

@@ -151,7 +151,7 @@ class TargetClasses:
         self.sizes = torch.tensor([len(row) for row in said], device=device)
 
     def log_probs(self, logits: Tensor) -> Tensor:
-        """(..., V) -> (..., C + 1) in float32, the others last."""
+        """(..., V) -> (..., n + 1) in float32, the others last."""
         found: Tensor = _LogProbs.apply(logits.flatten(0, -2), self.known)
         return found.unflatten(0, logits.shape[:-1])
 
@@ -159,7 +159,7 @@ class TargetClasses:
         """CTC summed over the batch; what does not fit its frames counts as zero.
 
         Args:
-            log_probs: (B, T, C + 1).
+            log_probs: (B, T, n + 1).
             lengths: (B,) frames of each.
         """
         steps = log_probs.transpose(0, 1)
@@ -169,7 +169,7 @@ class TargetClasses:
 class _LogProbs(torch.autograd.Function):
     """Log-softmax over a vocabulary, told for some classes and for all others together.
 
-    Scores (T, V), classes (C,) -> (T, C + 1) in float32. Forward and backward go over a few steps at a time, so that what is
+    Scores (T, V), classes (n,) -> (T, n + 1) in float32. Forward and backward go over a few steps at a time, so that what is
     made of their scores stays in the processor's cache: operations on all of them take about as long as the layer itself.
 
     With p the softmax, P what of it the others have, g the gradients of the classes and g_o that of the others:

@@ -7,6 +7,7 @@ killed and begun again ends in the same bytes as one that was not.
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,22 +99,25 @@ async def ask_all(
 
     Raises:
         AnnotationError: the annotator cannot be asked, or has failed ``FAILURES_IN_A_ROW`` times and once more for each
-            question that is asked at the same time. What it answered is in the journal.
+            question that is asked at the same time. What it answered is in the journal; what led to this end, whatever it
+            was, is asked again by the next run.
     """
     answers: dict[str, Answer] = {}
-    in_a_row = 0
+    failing: list[tuple[Question, Answer]] = []
 
     async def work(waiting: Iterator[Utterance]) -> None:
-        nonlocal in_a_row
+        nonlocal failing
         for utterance in waiting:
             question = plan.question(utterance)
             answer = journal.answer(question)
             if answer is None:
                 answer = await backend.ask(question)
                 journal.write(question, answer)
-                in_a_row = in_a_row + 1 if answer.failure else 0
-                if in_a_row >= FAILURES_IN_A_ROW + backend.concurrency:
-                    found = f"{in_a_row} failures in a row, the last: {answer.failure}"
+                failing = [*failing, (question, answer)] if answer.failure else []
+                if len(failing) >= FAILURES_IN_A_ROW + backend.concurrency:
+                    for each, failed in failing:
+                        journal.write(each, Answer(failure=failed.failure, final=False))
+                    found = f"{len(failing)} failures in a row, the last: {answer.failure}"
                     fix = "mend that and run the same command again: it goes on from here"
                     raise AnnotationError(backend.name, found, fix=fix)
             answers[utterance.id] = answer
@@ -177,7 +181,7 @@ def _apply_sentiment(labelled: Labelled, utterance: Utterance, claimed: str) -> 
     """A sentiment that SLUE does not know is rejected, and its utterance has no label."""
     labelled.claimed[utterance.id] = claimed
     try:
-        known = tags.sentiment(claimed.strip())
+        known = tags.sentiment(claimed.strip(string.punctuation + string.whitespace))
     except StapesError:
         labelled.rejected.append(Rejection(utterance.id, 2, "unknown sentiment", claimed, ""))
         return

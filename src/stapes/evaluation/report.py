@@ -32,6 +32,8 @@ PARTS = {
     "sentiment_f1": {
         "macro_precision": "sentiment, macro precision",
         "macro_recall": "sentiment, macro recall",
+        "weighted_precision": "sentiment, weighted precision",
+        "weighted_recall": "sentiment, weighted recall",
         "weighted_f1": "sentiment, weighted F1",
         "accuracy": "sentiment, accuracy",
     },

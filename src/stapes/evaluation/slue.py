@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -21,9 +22,10 @@ from stapes.metrics import bootstrap
 from stapes.metrics.signature import facts
 from stapes.metrics.slue import slue_score
 from stapes.tasks import Task
+from stapes.tasks.style import NORMALISERS
 from stapes.types import Score
 
-TAGS = "combined"  # those of the benchmark
+TAGS, SPOKEN = "combined", "spoken"  # those of the benchmark
 _DIGITS = 3
 
 
@@ -114,8 +116,8 @@ def slue(
         ``slue``, and its parts ``voxpopuli_wer``, ``ner_f1``, ``voxceleb_wer``, ``sentiment_f1``; ``ner_label_f1`` besides.
 
     Raises:
-        DataError: an utterance has no label, a corpus has no word error rate, or its entities have other tags than the
-            benchmark's.
+        DataError: an utterance has no label, a corpus has no word error rate, its words are compared otherwise than the
+            benchmark compares them, or its entities have other tags.
     """
     parts = {
         "voxpopuli_wer": _score("wer", voxpopuli, resamples),
@@ -123,6 +125,8 @@ def slue(
         "voxceleb_wer": _score("wer", voxceleb, resamples),
         "sentiment_f1": _score("sentiment_f1", voxceleb, resamples),
     }
+    for part, predictions in (("voxpopuli_wer", voxpopuli), ("ner_f1", voxpopuli), ("voxceleb_wer", voxceleb)):
+        _require_spoken(parts[part].signature, predictions.folder)
     tags = facts(parts["ner_f1"].signature)["tags"]
     if tags != TAGS:
         raise DataError(
@@ -132,6 +136,15 @@ def slue(
     corpora = tuple(name for name, is_synthetic in made.items() if is_synthetic)
     whole = slue_score(**parts, synthetic=corpora, resamples=resamples, seed=seed)
     return {"slue": whole, **parts, "ner_label_f1": _score("ner_label_f1", voxpopuli, resamples)}
+
+
+def _require_spoken(signature: str, folder: Path) -> None:
+    """Raise DataError unless a score is of words as the benchmark compares them."""
+    said = facts(signature)
+    normaliser, style = said["norm"].partition(".")[0], said.get("style", SPOKEN)
+    if (normaliser, style) != (NORMALISERS[SPOKEN], SPOKEN):
+        wanted = f"norm:{NORMALISERS[SPOKEN]}|style:{SPOKEN}, the benchmark's"
+        raise DataError(folder, f"words with norm:{normaliser}|style:{style}", wanted, "leave out --normaliser and --style")
 
 
 def _score(name: str, predictions: Predictions, resamples: int) -> Score:

@@ -1,8 +1,9 @@
 """Sentiment as SLUE scores it (arXiv 2111.10367): F1 of Negative, Neutral and Positive, averaged over them, by scikit-learn.
 
-"Mixed" and "disagreement" are Neutral. An answer that is no label is wrong: it lowers the recall of what it should have been,
-and the precision of nothing. As in the official toolkit, which leaves this to scikit-learn's defaults, the average is over the
-labels that occur in references or hypotheses; in any set of some size these are all three.
+"Mixed" and "disagreement" are Neutral, where there are any (``text/tags.py``). An answer that is no label is wrong: it lowers
+the recall of what it should have been, and the precision of nothing. As in the official toolkit, which leaves this to
+scikit-learn's defaults, the average is over the labels that occur in references or hypotheses; in any set of some size these
+are all three.
 """
 
 from __future__ import annotations

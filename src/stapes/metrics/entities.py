@@ -15,6 +15,10 @@ the 1892 different phrases of SLUE-VoxPopuli's fine-tune and dev sets (7682 enti
 two differ on what these sets do not have. `slue` puts a space where a hyphen, a symbol or punctuation within a word stood
 ("e.g." becomes "e g", theirs "eg"), keeps the apostrophe at a word's end ("citizens'" and "citizens" are one phrase for the
 toolkit, two here), and lower-cases.
+
+**Malformed answers.** The toolkit drops an entity that is never closed, and of one within another the outer one. Here the first
+reaches to the next mark, and the inner one is dropped (``text/markup/inline.py``): what can be saved is scored, and counted as
+a repair. Decoding by the task's grammar leaves none but in answers that the cap has cut off.
 """
 
 from __future__ import annotations

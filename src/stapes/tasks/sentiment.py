@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,7 @@ class Sentiment(Task):
 
     def parse(self, answer: str) -> Result:
         """The label that the answer is, or the first that it names; a repair where it is anything more or less."""
-        words = answer.replace(".", " ").replace(",", " ").split()
-        for word in words:
+        for word in re.findall(r"[^\W_]+", answer):
             try:
                 return Result("", sentiment=tags.sentiment(word), repairs=int(answer.strip() not in tags.SENTIMENTS))
             except DataError:

@@ -1,4 +1,8 @@
-"""The labels of SLUE (arXiv 2111.10367) and what its benchmark makes of them: 18 entity tags become 7, 5 sentiments 3."""
+"""The labels of SLUE (arXiv 2111.10367) and what its benchmark makes of them: 18 entity tags become 7, 5 sentiments 3.
+
+Where an utterance has one of the two sentiments that are none of the three, it counts as Neutral. SLUE's toolkit has that rule,
+too, but leaves such utterances out of its manifests before it comes to it; so does ``data/corpora/slue_voxceleb.py``.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,10 @@ COMBINED: dict[str, tuple[str, ...]] = {
 DISCARDED = ("FAC", "EVENT", "WORK_OF_ART", "PRODUCT", "LANGUAGE")
 RAW = (*(raw for raws in COMBINED.values() for raw in raws), *DISCARDED)
 SENTIMENTS = ("Negative", "Neutral", "Positive")
-NEUTRAL_TOO = ("mixed", "disagreement")
+UNSETTLED = ("mixed", "disagreement")
 
 _COMBINED_OF = {raw: tag for tag, raws in COMBINED.items() for raw in (tag, *raws)}
-_SENTIMENT_OF = {name.lower(): name for name in SENTIMENTS} | dict.fromkeys(NEUTRAL_TOO, "Neutral")
+_SENTIMENT_OF = {name.lower(): name for name in SENTIMENTS} | dict.fromkeys(UNSETTLED, "Neutral")
 
 
 def combined(tag: str, where: object = "entity") -> str | None:
@@ -44,7 +48,16 @@ def sentiment(label: str, where: object = "sentiment") -> str:
     Raises:
         DataError: not a label of SLUE; ``where`` says in which line.
     """
-    name = label.lower().strip("<>")  # the tables write <mixed>
+    name = _plain(label)
     if name not in _SENTIMENT_OF:
-        raise DataError(where, f"sentiment {label!r}", "a label of SLUE", f"known: {', '.join([*SENTIMENTS, *NEUTRAL_TOO])}")
+        raise DataError(where, f"sentiment {label!r}", "a label of SLUE", f"known: {', '.join([*SENTIMENTS, *UNSETTLED])}")
     return _SENTIMENT_OF[name]
+
+
+def is_unsettled(label: str) -> bool:
+    """Whether the annotators saw both sides, or did not agree."""
+    return _plain(label) in UNSETTLED
+
+
+def _plain(label: str) -> str:
+    return label.lower().strip("<>")  # the tables write <mixed>

@@ -7,7 +7,6 @@ from corpus_trees import run, sound, text
 
 from stapes.data.corpora.prepare import prepare
 from stapes.errors import DataError
-from stapes.text import tags
 
 HEADER = "id\tnormalized_text\tspeaker_id\tsplit\tsentiment\tstart_second\tend_second\n"
 
@@ -17,8 +16,9 @@ def archive(tmp_path: Path) -> Path:
     folder = tmp_path / "slue-voxceleb"
     rows = [
         "id10059_229vKIGbxrI_00001\tand i i don't believe in god\tid10059\tfine-tune\tNeutral\t0.25\t1.0",
-        'id10012_0AXjxNXiEzo_00002\t"like ""i said"" less"\tid10012\tfine-tune\t<mixed>\t0.0\t0.8',
+        'id10012_0AXjxNXiEzo_00002\t"like ""i said"" less"\tid10012\tfine-tune\tNegative\t0.0\t0.8',
         "id10012_0AXjxNXiEzo_00003\tuh more\tid10012\tfine-tune\tDisagreement\t0.1\t0.9",
+        "id10012_0AXjxNXiEzo_00004\twell\tid10012\tfine-tune\t<mixed>\t0.1\t0.9",
     ]
     text(folder / "slue-voxceleb_fine-tune.tsv", HEADER + "\n".join(rows) + "\n")
     text(folder / "slue-voxceleb_dev.tsv", HEADER + "id10307_yUv37vQWmzE_00001\tnull\tNone\tdev\tPositive\t0.5\t3.5\n")
@@ -32,21 +32,18 @@ def archive(tmp_path: Path) -> Path:
 
 def test_stretches_of_the_uncut_files(archive):
     splits, written = run("slue-voxceleb", archive)
-    first, second, third = splits["train"]
+    first, second = splits["train"]
     assert (first.text, first.speaker, first.language) == ("and i i don't believe in god", "id10059", "en")
     assert (first.start, first.duration) == (0.25, 0.75)
     assert second.text == 'like "i said" less'
     assert first.audio == archive / "fine-tune_raw/id10059_229vKIGbxrI_00001.flac"
-    assert [found.sentiment for found in (first, second, third)] == ["Neutral", "<mixed>", "Disagreement"]
+    assert (first.sentiment, second.sentiment) == ("Neutral", "Negative")
     assert {row.utterance.id: row.problem for row in written.dropped} == {
+        "id10012_0AXjxNXiEzo_00003": "mixed sentiment or disagreement, which the benchmark leaves out",
+        "id10012_0AXjxNXiEzo_00004": "mixed sentiment or disagreement, which the benchmark leaves out",
         "id10307_yUv37vQWmzE_00001": "reaches beyond the end of its sound file",
         "id1_t_1": "no text",
     }
-
-
-def test_every_label_is_one_of_the_task(archive):
-    labels = [found.sentiment for found in run("slue-voxceleb", archive)[0]["train"]]
-    assert [tags.sentiment(label) for label in labels] == ["Neutral"] * 3
 
 
 def test_files_that_the_toolkit_has_cut(archive):

@@ -5,8 +5,8 @@
 
 The tables have the columns id, normalized_text, speaker_id, split, sentiment, start_second, end_second: the utterance is that
 stretch of its file. The official toolkit cuts it out into ``fine-tune/<id>.flac`` and so on, which is read where the uncut
-file is not there. Sentiments are kept as labelled: Negative, Neutral, Positive, ``<mixed>``, Disagreement. The toolkit leaves
-the last two out of training and of dev; ``text/tags.py`` has what becomes of them here. ``fine-tune`` becomes ``train``.
+file is not there. Sentiments are Negative, Neutral, Positive, ``<mixed>``, Disagreement; utterances with one of the last two
+are left out, words and all, as the toolkit does when it makes its manifests. ``fine-tune`` becomes ``train``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from pathlib import Path
 from stapes.data.corpora.base import UNMEASURED, Row, audio_named
 from stapes.data.corpora.slue import SPLITS, known, slue_rows
 from stapes.errors import DataError
+from stapes.text.tags import is_unsettled
 from stapes.types import Utterance
+
+UNSETTLED = "mixed sentiment or disagreement, which the benchmark leaves out"
 
 
 def slue_voxceleb(source: Path) -> Iterator[Row]:
@@ -28,7 +31,8 @@ def slue_voxceleb(source: Path) -> Iterator[Row]:
         source: the folder ``slue-voxceleb`` of the archive.
 
     Yields:
-        Every row of the tables; those of a blind test set have no transcript, which is their problem.
+        Every row of the tables; those of a blind test set have no transcript, which is their problem, and those on which the
+        annotators did not settle their sentiment.
 
     Raises:
         DataError: no table is there, one lacks a column, or a stretch is none.
@@ -45,7 +49,7 @@ def slue_voxceleb(source: Path) -> Iterator[Row]:
             language="en",
             sentiment=known(values.get("sentiment")),
         )
-        yield Row(split, utterance)
+        yield Row(split, utterance, UNSETTLED if is_unsettled(utterance.sentiment or "") else "")
 
 
 def _sound(folder: Path, where: str, values: dict[str, str]) -> tuple[Path, float, float]:
