@@ -1,5 +1,7 @@
 """Broken encoders and adapters that more than one check has to catch: those of the contract suites, and ``stapes doctor``'s."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,3 +54,15 @@ class TrustsPadding(StackMLP):
         values = F.pad(frames.values, (0, 0, 0, -frames.values.shape[1] % self.stride))
         values = self.out(F.relu(self.hidden(values.unflatten(1, (-1, self.stride)).flatten(2))))
         return Padded(values, self.output_lengths(frames.lengths)).zero_padding()
+
+
+class KeepsABuffer(StackMLP):
+    """Keeps something random that a state_dict has, and a checkpoint has not."""
+
+    def __init__(self, encoder_dim: int, llm_dim: int, **options: Any) -> None:
+        super().__init__(encoder_dim, llm_dim, **options)
+        self.register_buffer("gain", torch.rand(self.out.out_features))
+
+    def forward(self, frames: Padded) -> Padded:
+        found = super().forward(frames)
+        return Padded(found.values * self.gain, found.lengths)

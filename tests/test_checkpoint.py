@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stapes import checkpoint, recipe
+from stapes.adapters import ADAPTERS
 from stapes.decoding.generate import generate
 from stapes.errors import CheckpointError, RecipeError
 from stapes.model import SpeechLLM
@@ -220,6 +221,13 @@ def test_a_file_that_is_missing(run: tuple[Path, SpeechLLM]):
     (run[0] / checkpoint.DESCRIPTION).unlink()
     with pytest.raises(CheckpointError, match=r"no stapes\.json in this folder"):
         checkpoint.load(run[0])
+
+
+def test_an_adapter_with_state_that_would_not_be_saved(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ADAPTERS.members, "keeps_a_buffer", "mutants:KeepsABuffer")
+    described = recipe.parse({"encoder": {"name": "toy"}, "adapter": {"name": "keeps_a_buffer"}, "llm": {"name": "toy"}})
+    with pytest.raises(RecipeError, match="adapter 'keeps_a_buffer': buffers that a checkpoint would not have: gain, expected"):
+        checkpoint.build(described)
 
 
 def test_no_such_model():

@@ -67,6 +67,21 @@ def test_an_unknown_key_at_any_depth_and_the_nearest_name(sections: dict[str, An
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"name": "pool_linear", "embeddings_per_second": 0}, "adapter.embeddings_per_second: 0, expected more than 0"),
+        ({"name": "pool_linear", "embeddings": -1}, "adapter.embeddings: -1, expected more than 0"),
+        ({"name": "stack_mlp", "stride": 0}, "adapter.stride: 0, expected more than 0"),
+        ({"name": "cif", "threshold": 0.0}, "adapter.threshold: 0.0, expected more than 0"),
+    ],
+)
+def test_a_size_or_rate_is_more_than_nothing(adapter: dict[str, Any], message: str):
+    with pytest.raises(RecipeError) as caught:
+        parse(adapter=adapter)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("key", ["encoder_dim", "llm_dim", "seconds_per_frame"])
 def test_a_derived_size_may_not_be_set(key: str):
     with pytest.raises(RecipeError, match=rf"adapter\.{key}: this is derived from the other components; remove it"):

@@ -82,10 +82,21 @@ def build(recipe: Recipe) -> SpeechLLM:
 
 
 def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
-    """The components that a recipe names, put together; ``stored`` as in ``SpeechLLM.store``."""
+    """The components that a recipe names, put together; ``stored`` as in ``SpeechLLM.store``.
+
+    Raises:
+        RecipeError: the adapter has state that is no parameter.
+    """
     sections = recipe.model_dump(include={"encoder", "adapter", "llm", "tasks", "ctc"})
     llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
     model = SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
+    lost = sorted(model.adapter.state_dict().keys() - dict(model.adapter.named_parameters()).keys())
+    if lost:
+        raise RecipeError(
+            f"adapter '{recipe.adapter['name']}'",
+            f"buffers that a checkpoint would not have: {', '.join(lost)}",
+            "parameters, or buffers that the recipe gives again (persistent=False)",
+        )
     model.store(stored)
     return model
 

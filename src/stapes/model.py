@@ -153,7 +153,7 @@ class SpeechLLM(nn.Module):
             encoder_dim=built_encoder.dim,
             llm_dim=built_llm.dim,
             seconds_per_frame=built_encoder.seconds_per_frame,
-            vocab_size=len(built_llm.table),
+            vocab_size=built_llm.vocab_size,
             blank_id=built_llm.pad_id,
             llm_table=built_llm.table,
         )
@@ -212,7 +212,7 @@ class SpeechLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.llm.table.device
+        return self.llm.device
 
     def speech(self, frames: Padded) -> Speech:
         """Frames (B, T, E) -> what the LLM reads."""
@@ -254,7 +254,7 @@ class SpeechLLM(nn.Module):
         prompts = prompts or [self.prompts[self.task.key][0]] * len(sounds)
         read = [[] for _ in sounds] if answers is None else [answer[:-1] for answer in answers]
         rows = [
-            torch.cat([self._embed(prompt.before), sound.to(self.llm.table.dtype), self._embed([*prompt.after, *answer])])
+            torch.cat([self._embed(prompt.before), sound.to(self.llm.dtype), self._embed([*prompt.after, *answer])])
             for sound, prompt, answer in zip(sounds, prompts, read, strict=True)
         ]
         spliced = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
@@ -317,7 +317,7 @@ class SpeechLLM(nn.Module):
         """
         kept = [place for place, row in enumerate(targets.utterances) if has_transcript(row)]
         if not kept:
-            return self.llm.table.new_empty(0, len(self.llm.table))
+            return torch.empty(0, self.llm.vocab_size, device=self.device)
         texts = (self.transcription.target(targets.utterances[place]) for place in kept)
         read = Padded.from_rows([self._embed(self.llm.encode(text)) for text in texts])
         prompts = None if targets.prompts is None else [targets.prompts[place] for place in kept]

@@ -28,10 +28,11 @@ class Table:
     Args:
         kind: what the members are, for messages and as the recipe's section ("adapter").
         members: name -> "module:Class".
+        above_zero: options that are sizes or rates, of whatever member: none of them is zero or less.
     """
 
-    def __init__(self, kind: str, members: Mapping[str, str]) -> None:
-        self.kind, self.members = kind, dict(members)
+    def __init__(self, kind: str, members: Mapping[str, str], above_zero: Iterable[str] = ()) -> None:
+        self.kind, self.members, self.above_zero = kind, dict(members), frozenset(above_zero)
 
     def __iter__(self) -> Any:
         return iter(self.members)
@@ -61,6 +62,9 @@ class Table:
             if key in set(derived):
                 raise RecipeError(f"{self.kind}.{key}", "this is derived from the other components", fix="remove it")
             raise RecipeError(f"{self.kind}.{key}", f"'{name}' has no such option", fix=nearest(key, options))
+        for key in self.above_zero & config.keys():
+            if isinstance(config[key], (int, float)) and config[key] <= 0:
+                raise RecipeError(f"{self.kind}.{key}", f"{config[key]}", "more than 0")
         for key, parameter in options.items():
             required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
             if required and key not in config:

@@ -7,7 +7,7 @@ import contract
 import pytest
 import torch
 import torch.nn.functional as F
-from mutants import DropsRemainder, TrustsPadding
+from mutants import DropsRemainder, KeepsABuffer, TrustsPadding
 from torch import Tensor, nn
 
 from stapes.adapters import ADAPTERS, Adapter
@@ -313,6 +313,7 @@ MUTANTS = [
     (LeavesBiasInPadding, STACK, contract.padding_comes_out_zero),
     (CountsInBfloat16, contract.LAYERS, contract.half_precision_is_close),
     (HidesState, STACK, contract.state_is_whole),
+    (KeepsABuffer, STACK, contract.state_is_whole),
     (IdleLayer, STACK, contract.every_parameter_learns),
     (LearnsNoQueries, contract.LAYERS, contract.every_parameter_learns),
     (LearnsNoKeys, WINDOWS, contract.every_parameter_learns),

@@ -14,11 +14,17 @@ from mutants import DeafAtTheEnd, LeavesPadding, PeaksOverTheBatch, TrustsPaddin
 from torch import nn
 
 from stapes.adapters import ADAPTERS
+from stapes.adapters.stack_mlp import StackMLP
+from stapes.decoding.longform import recognise
 from stapes.encoders import ENCODERS, Encoder
 from stapes.encoders.moonshine import MoonshineEncoder
 from stapes.encoders.ssl import SSLEncoder
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import AudioError
+from stapes.llms.toy import ToyLLM
+from stapes.model import SpeechLLM, Targets
+from stapes.recipe import Decoding
+from stapes.tasks.asr import ASR
 from stapes.types import Audio, Padded
 
 # Members that run without pretrained weights; these are replaced by the folder of the random model of that kind (tiny.py).
@@ -92,6 +98,23 @@ def test_an_encoder_says_what_it_is(build: Callable[[str], Encoder], name: str):
     assert encoder.digest
     assert encoder.digest == build(name).digest
     assert encoder.window == CONFIGS[name].get("window", "none")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_and_an_answer_with_an_llm(build: Callable[[str], Encoder], name: str):
+    encoder, llm = build(name), ToyLLM()
+    adapter = StackMLP(encoder.dim, llm.dim, stride=3, hidden_dim=16)
+    model = SpeechLLM(encoder, adapter, llm, [ASR()]).eval()
+    sounds = contract.sounds((0.5, 1.23))
+    targets = Targets([model.answer("a"), model.answer("b c")])
+    before = model(model.encode(Audio.from_arrays(sounds)), targets, {"next_token": 1.0})["next_token"]
+    before.backward()
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter -= 1e-3 * parameter.grad / parameter.grad.norm()
+    assert model(model.encode(Audio.from_arrays(sounds)), targets, {"next_token": 1.0})["next_token"] < before
+    transcripts = recognise(model, sounds, Decoding(tokens_per_second=4, tokens_spare=2))
+    assert [len(transcript.segments) for transcript in transcripts] == [1, 1]
 
 
 @pytest.mark.parametrize("check", contract.PAIR_CHECKS, ids=lambda check: check.__name__)

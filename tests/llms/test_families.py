@@ -233,6 +233,16 @@ def test_a_step_with_lora_learns_and_leaves_the_rest_alone(build: Callable[..., 
     assert layers == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
+def test_only_what_is_read_is_embedded(build: Callable[..., SpeechLLM]):
+    """The table of a scaled embedding (Gemma) is a computation over the whole vocabulary."""
+    model, counts = build(ctc={"merges": 20, "compress": False}), list[int]()
+    model.llm.model.get_input_embeddings().register_forward_pre_hook(lambda _, given: counts.append(given[0].numel()))
+    frames = model.encode(Audio.from_arrays(contract.sounds([0.6, 1.9, 1.1])))
+    model(frames, Targets([model.answer(text) for text in TEXTS]), {"next_token": 1.0, "ctc": 1.0})
+    generate(model, frames, [0.6, 1.9, 1.1], Decoding(tokens_per_second=4, tokens_spare=2))
+    assert 0 < max(counts) < model.llm.vocab_size
+
+
 @torch.no_grad()
 def test_a_checkpoint_brings_it_back_ties_and_template_included(
     family: Family, folder: Path, build: Callable[..., SpeechLLM], tmp_path: Path

@@ -23,6 +23,10 @@ ADAPTERS = Table(
         "wlq_former": "stapes.adapters.wlq_former:WLQFormer",
         "cross_attention": "stapes.adapters.cross_attention:CrossAttention",
     },
+    above_zero=[
+        *("stride", "kernel", "convs", "dim", "hidden_dim", "ffn_dim", "heads", "layers", "queries", "entries", "embeddings"),
+        *("embeddings_per_second", "segment_seconds", "window_seconds", "threshold", "temperature"),
+    ],
 )
 
 # What a constructor may ask for and no recipe may set: it follows from the encoder and the LLM.

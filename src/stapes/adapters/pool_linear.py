@@ -48,7 +48,8 @@ class PoolLinear(Adapter):
         if embeddings is not None and embeddings_per_second is not None:
             raise RecipeError("adapter", "both embeddings and embeddings_per_second", "one of them")
         self.embeddings = embeddings
-        self.embeddings_per_frame = (embeddings_per_second or 250 / 30) * seconds_per_frame
+        rate = 250 / 30 if embeddings_per_second is None else embeddings_per_second
+        self.embeddings_per_frame = rate * seconds_per_frame
         self.norm = nn.LayerNorm(encoder_dim)
         self.linear = nn.Linear(encoder_dim, llm_dim)
 

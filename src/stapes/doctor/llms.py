@@ -21,7 +21,7 @@ def sizes(pair: Pair) -> Iterator[Finding]:
     """Width, vocabulary, parameters, and whether 30 s of speech fit into its context."""
     llm = pair.model.llm
     parameters = sum(parameter.numel() for parameter in llm.parameters())
-    told = f"{llm.source}: {llm.dim} wide, vocabulary {len(llm.table):,}, {size(parameters)} parameters"
+    told = f"{llm.source}: {llm.dim} wide, vocabulary {llm.vocab_size:,}, {size(parameters)} parameters"
     window = min(30.0, pair.model.encoder.max_seconds)
     frames = round(window / pair.model.encoder.seconds_per_frame)
     around = PROMPT_TOKENS + ANSWER_TOKENS

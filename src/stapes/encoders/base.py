@@ -18,9 +18,9 @@ LAYER_WEIGHTS = "layer_weights"  # the name of an encoder's mixture of hidden la
 class Encoder(nn.Module, ABC):
     """Waveforms (B, N) -> frames (B, T, E).
 
-    The frames of an utterance are the same alone, in a batch and beside longer neighbours. A subclass writes ``encode``, which
-    masks or zeroes padding wherever a layer would read it; or it sets ``padding_is_safe`` to false, and ``encode`` is given
-    utterances of one length at a time, whatever the batch.
+    The frames of an utterance are the same alone, in a batch and beside longer neighbours. A subclass says which of two ways
+    leads there: ``padding_is_safe`` is true, and its ``encode`` masks or zeroes padding wherever a layer would read it; or it
+    is false, and ``encode`` is given utterances of one length at a time, whatever the batch.
 
     Attributes:
         dim: E, the width of a frame.
@@ -36,7 +36,7 @@ class Encoder(nn.Module, ABC):
     dim: int
     seconds_per_frame: float
     max_seconds: float
-    padding_is_safe: bool = True
+    padding_is_safe: bool
     source: str = ""
     digest: str = ""
     window: str = "none"

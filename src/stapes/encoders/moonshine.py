@@ -34,6 +34,7 @@ class MoonshineEncoder(PretrainedEncoder):
     prefixes = ("model.encoder.", "encoder.")
     seconds_per_frame = WINDOWS.hop_samples / SAMPLE_RATE_HZ
     max_seconds = 30.0  # ours: its training utterances are at most that long
+    padding_is_safe = True
 
     def __init__(self, weights: str | Sequence[str] = "hf:UsefulSensors/moonshine-tiny", layer: Layer = None) -> None:
         super().__init__(weights, layer=layer)

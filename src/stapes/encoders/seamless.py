@@ -38,6 +38,7 @@ class SeamlessEncoder(PretrainedEncoder):
 
     prefixes = ("speech_encoder.",)
     max_seconds = 30.0  # ours
+    padding_is_safe = True
 
     def __init__(self, weights: str | Sequence[str] = "hf:facebook/seamless-m4t-v2-large", layer: Layer = None) -> None:
         super().__init__(weights, layer=layer)

@@ -48,6 +48,7 @@ class SSLEncoder(PretrainedEncoder):
     unused = ("masked_spec_embed", "adapter.", "quantizer.", "project_hid.", "project_q.", "lm_head.")
     calls_projections_of = ("WavLMAttention",)
     max_seconds = 30.0  # ours: what these models were trained on is shorter
+    padding_is_safe = True
     normalise: bool
 
     def __init__(self, weights: str | Sequence[str] = "hf:microsoft/wavlm-large", layer: Layer = None) -> None:

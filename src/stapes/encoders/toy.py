@@ -23,6 +23,7 @@ class ToyEncoder(Encoder):
 
     seconds_per_frame = FRAME_SAMPLES / SAMPLE_RATE_HZ
     max_seconds = 30.0
+    padding_is_safe = True
 
     def __init__(self, dim: int = 16) -> None:
         super().__init__()

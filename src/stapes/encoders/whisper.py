@@ -46,6 +46,7 @@ class WhisperEncoder(PretrainedEncoder):
     prefixes = ("model.encoder.", "encoder.")
     seconds_per_frame = FRAME_SAMPLES / SAMPLE_RATE_HZ
     max_seconds = WINDOW_SECONDS
+    padding_is_safe = True
     mel_filters: Tensor
     taper: Tensor
 

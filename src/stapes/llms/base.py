@@ -65,11 +65,29 @@ class LLM(nn.Module):
     def pad_id(self) -> int:
         """The token that fills up batches: the tokenizer's own, if the model has an embedding for it, else the end token."""
         pad = self.tokenizer.pad_token_id
-        return self.end_id if pad is None or pad >= self.model.get_input_embeddings().num_embeddings else pad
+        return self.end_id if pad is None or pad >= self.vocab_size else pad
+
+    @property
+    def vocab_size(self) -> int:
+        """V, how many tokens have an embedding."""
+        count: int = self.model.get_input_embeddings().num_embeddings
+        return count
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of its embeddings."""
+        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        return dtype
 
     @property
     def table(self) -> Tensor:
-        """(V, D) embeddings of all tokens, as the model reads them: Gemma's are scaled on the way out of the table."""
+        """(V, D) embeddings of all tokens, as the model reads them; made anew where those are scaled on the way out (Gemma)."""
         table = self.model.get_input_embeddings()
         if type(table) is nn.Embedding:
             return table.weight
