@@ -104,22 +104,26 @@ def per_token(found: dict[str, Any], audio: str) -> float:
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each run, with the intervals of the loss with the right audio and of what other audio costs more."""
-    names = ("encoder", "adapter", "seed", "parameters", "embeddings/s", "right", "other - right", "silence")
+    """A line for each run, with the intervals of the loss with the right audio and of what others' and silence cost more."""
+    names = ("encoder", "adapter", "seed", "parameters", "embeddings/s", "right", "other - right", "silence - right")
     names += ("aligned: right, other", "seconds")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for each in found:
         low, high = (end / 100 for end in interval(each["right"], each["tokens"]))
         right = f"{per_token(each, 'right'):.2f} ({low:.2f} to {high:.2f})"
-        gap = [other - right for other, right in zip(each["other"], each["right"], strict=True)]
-        least, most = (end / 100 for end in interval(gap, each["tokens"]))
-        others = f"{per_token(each, 'other') - per_token(each, 'right'):.3f} ({least:.3f} to {most:.3f})"
-        others += f" | {per_token(each, 'silence'):.2f}"
+        others = " | ".join(dearer(each, audio) for audio in ("other", "silence"))
         sizes = f"{each['parameters']:,} | {each['embeddings_per_second']}"
         aligned = f"{each['aligned_right']:.3f}, {each['aligned_other']:.3f}"
         what = f"{each['encoder']} | {each['adapter']} | {each['seed']}"
         lines.append(f"| {what} | {sizes} | {right} | {others} | {aligned} | {each['seconds']} |")
     return lines
+
+
+def dearer(found: dict[str, Any], audio: str) -> str:
+    """What this audio costs more than the right one, in nats a token, with its interval, paired over utterances."""
+    gap = [other - right for other, right in zip(found[audio], found["right"], strict=True)]
+    low, high = (end / 100 for end in interval(gap, found["tokens"]))
+    return f"{per_token(found, audio) - per_token(found, 'right'):.3f} ({low:.3f} to {high:.3f})"
 
 
 def effects(found: Sequence[dict[str, Any]]) -> list[str]:

@@ -109,7 +109,7 @@ def test_a_line_of_the_zoo_has_losses_a_token_and_their_intervals(zoo: ModuleTyp
     found |= {"aligned_right": 0.125, "aligned_other": 0.5, "seconds": 7}
     head, rule, line = zoo.table([found])
     assert head.count("|") == rule.count("|") == line.count("|")
-    sizes, losses = "small | linear | 3 | 1,234 | 12.5", "2.20 (1.00 to 3.00) | 0.500 (0.500 to 0.500) | 3.00"
+    sizes, losses = "small | linear | 3 | 1,234 | 12.5", "2.20 (1.00 to 3.00) | 0.500 (0.500 to 0.500) | 0.800 (0.333 to 1.500)"
     assert line == f"| {sizes} | {losses} | 0.125, 0.500 | 7 |"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from llms.tokenizers import byte_level, gemma, llama_2, llama_2_legacy
+from llms.tokenizers import byte_level, gemma, llama_2, llama_2_legacy, mistral_3
 
 SIZES = {
     "hidden_size": 32,
@@ -202,7 +202,16 @@ FAMILIES = {
     "TinyLlama": TINYLLAMA,
     "Vicuna 1.5": VICUNA,
     "Llama 3": LLAMA,
-    "Mistral": MISTRAL,
+    "Mistral 0.3": replace(
+        MISTRAL,
+        tokenizer=mistral_3,
+        template="{% set lead = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}{{ bos_token }}"
+        "{% for message in messages if message.role != 'system' %}"
+        "{{ '[INST] ' + lead + message.content + '[/INST]' if message.role == 'user' else message.content + eos_token }}"
+        "{% endfor %}",
+        prompt="<s>[INST] Listen.\n\nSPEECH[/INST]",
+    ),
+    "Mistral 0.2": MISTRAL,
     "Mistral 0.1": replace(MISTRAL, config={"sliding_window": 8}, rewinds=False),
     "Qwen2, Qwen2.5": QWEN2,
     "Qwen3": replace(

@@ -72,7 +72,7 @@ def test_a_template_by_name_goes_before_the_tokenizers_own(folder: str, name: st
     ("template", "family", "prompt"),
     [
         ("slam_asr", "Vicuna 1.5", "<s>SPEECHUSER: Listen. \n ASSISTANT:"),
-        ("connect_mistral", "Mistral", "natural language.\n<</SYS>>\n\nSPEECH\nListen. [/INST]"),
+        ("connect_mistral", "Mistral 0.3", "natural language.\n<</SYS>>\n\nSPEECH\nListen. [/INST]"),
         ("connect_llama", "Llama 3", "user<|end_header_id|>\n\nSPEECH\nListen.<|eot_id|>"),
     ],
 )

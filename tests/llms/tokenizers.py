@@ -44,6 +44,13 @@ def llama_2(**named: Any) -> Any:
     return transformers.LlamaTokenizer(**_learn_pieces(["<unk>", "<s>", "</s>"]), add_bos_token=True, **named)
 
 
+def mistral_3() -> Any:
+    """The same with [INST] and [/INST] as special tokens, of which it has many more."""
+    tokenizer = llama_2()
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in ("[INST]", "[/INST]")])
+    return tokenizer
+
+
 def llama_2_legacy(**named: Any) -> Any:
     """The same as old files have it: a space before every stretch between special tokens."""
     core = Tokenizer(
