@@ -42,7 +42,17 @@ CONFIGS = {
     "auto w2v-bert": {"name": "auto", "weights": "w2v-bert"},
     "auto wav2vec2": {"name": "auto", "weights": "wav2vec2-base", "layer": "weighted"},
 }
-IN_PAIRS = ("toy", "whisper", "ssl wav2vec2-base", "ssl wavlm-large", "seamless", "moonshine", "auto w2v-bert")
+IN_PAIRS = (
+    "toy",
+    "whisper",
+    "whisper 30s",
+    "ssl wav2vec2-base",
+    "ssl hubert-large",
+    "ssl wavlm-large",
+    "seamless",
+    "moonshine",
+    "auto w2v-bert",
+)
 # These rely on the zeros that ``Audio`` promises behind each waveform; the others take anything there.
 RELY_ON_ZEROS = ("toy", "whisper", "whisper 30s", "whisper weighted", "ssl wavlm-base", "moonshine", "moonshine -2")
 
