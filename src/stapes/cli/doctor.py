@@ -33,8 +33,8 @@ def doctor(
     """Examine a pair of encoder and LLM, with an adapter between them, before time is spent on training it.
 
     The weights are loaded, and what Stapes relies on is tried: sizes, frame rate, numbers of frames, padding, that the first
-    and the last sound are heard, prompt and end of an answer, logits, a training step, a decode, and both's memory against
-    what `stapes check` estimates. Each check is ok, a warning (worth knowing) or wrong (a promise is broken).
+    and the last sound are heard, prompt and end of an answer, logits, a training step, a decode, and the memory of these two
+    against what `stapes check` estimates. Each check is ok, a warning (worth knowing) or wrong (a promise is broken).
 
     The exit status is 1 if something is wrong, and 2 if the pair cannot be loaded.
 

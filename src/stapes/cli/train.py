@@ -34,7 +34,8 @@ def train(
           a recipe of one's own; interrupted, the same command goes on where it stopped
     \b
       stapes train stapes-base --set data.train=my/train.jsonl --set data.dev=my/dev.jsonl --set train.seed=1
-          any key of the recipe can be set, stages too: --set stages.0.epochs=2
+          the recipe of the shipped model, from nothing (init: stapes-base in a recipe goes on from the model); any key can be
+          set, stages too: --set stages.0.epochs=2
     \b
       accelerate launch --num_processes 2 -m stapes.cli.main train mine.yaml --run runs/two
           two processes, two GPUs or machines: whatever accelerate is configured for
