@@ -17,8 +17,8 @@ and not part of its checkpoint. Keys and values are then made of the whole vocab
 default dim, 400 MB in float32 for 49,152 tokens. ``keys: learned``, the default, is ours: a smaller table that is trained.
 
 Differs from the paper: its text could not be had; the equation, and that the table is the LLM's, are from readers' notes. The
-learned table, its size and start, kernel, stride (50 -> 12.5 embeddings a second), widths, heads and the last linear layer are
-our choice.
+learned table, its size and start, how sharply it is first looked up, kernel, stride (50 -> 12.5 embeddings a second), widths,
+heads and the last linear layer are our choice.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from stapes.adapters.base import Adapter
 from stapes.adapters.layers import StridedConv
 from stapes.errors import RecipeError
 from stapes.types import Padded
+
+SHARPNESS = 12.0  # ours; an attention that starts out even gives every sound the same mixture of the table, and learns for long
 
 
 class CrossAttention(Adapter):
@@ -76,6 +78,8 @@ class CrossAttention(Adapter):
         else:
             self.register_buffer("table", llm_table.detach(), persistent=False)
         self.attention = Attention(dim, heads, source_dim=llm_dim)
+        with torch.no_grad():
+            self.attention.query.weight *= SHARPNESS / self.table.std()
         self.out = nn.Linear(dim, llm_dim)
 
     def forward(self, frames: Padded) -> Padded:
