@@ -93,7 +93,7 @@ def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
     lost = sorted(model.adapter.state_dict().keys() - dict(model.adapter.named_parameters()).keys())
     if lost:
         raise RecipeError(
-            f"adapter '{recipe.adapter['name']}'",
+            f"adapter '{sections['adapter']['name']}'",
             f"buffers that a checkpoint would not have: {', '.join(lost)}",
             "parameters, or buffers that the recipe gives again (persistent=False)",
         )

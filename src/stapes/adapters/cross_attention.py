@@ -78,6 +78,7 @@ class CrossAttention(Adapter):
         else:
             self.register_buffer("table", llm_table.detach(), persistent=False)
         self.attention = Attention(dim, heads, source_dim=llm_dim)
+        assert self.attention.query is not None, "the attention has a source"
         with torch.no_grad():
             self.attention.query.weight *= SHARPNESS / self.table.std()
         self.out = nn.Linear(dim, llm_dim)
