@@ -17,8 +17,8 @@ and not part of its checkpoint. Keys and values are then made of the whole vocab
 default dim, 400 MB in float32 for 49,152 tokens. ``keys: learned``, the default, is ours: a smaller table that is trained.
 
 Differs from the paper: its text could not be had; the equation, and that the table is the LLM's, are from readers' notes. The
-learned table, its size and start, how sharply it is first looked up, kernel, stride (50 -> 12.5 embeddings a second), widths,
-heads and the last linear layer are our choice.
+learned table, its size and start, how sharply it is looked up at first, kernel, stride (50 -> 12.5 embeddings a second),
+widths, heads and the last linear layer are our choice.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class CrossAttention(Adapter):
         else:
             self.register_buffer("table", llm_table.detach(), persistent=False)
         self.attention = Attention(dim, heads, source_dim=llm_dim)
-        assert self.attention.query is not None, "the attention has a source"
-        with torch.no_grad():
-            self.attention.query.weight *= SHARPNESS / self.table.std()
+        if keys == "learned" and self.attention.query is not None:
+            with torch.no_grad():
+                self.attention.query.weight *= SHARPNESS
         self.out = nn.Linear(dim, llm_dim)
 
     def forward(self, frames: Padded) -> Padded:
