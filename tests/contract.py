@@ -80,6 +80,23 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def adapter_configs() -> list[dict[str, Any]]:
+    """A recipe's section for every adapter in the table, with each way of setting it up."""
+    return [{"name": name} | options for name in ADAPTERS for options in VARIANTS.get(name, [{}])]
+
+
+def loss_configs() -> list[dict[str, Any]]:
+    """The same of every loss on speech."""
+    names = [name for name in losses.LOSSES if issubclass(losses.LOSSES[name], SpeechLoss)]
+    return [{"name": name} | options for name in names for options in LOSS_VARIANTS.get(name, [{}])]
+
+
+def label(config: dict[str, Any]) -> str:
+    """The name of a test of such a section."""
+    name, *options = config.items()
+    return " ".join([name[1], *(f"{key}={value}" for key, value in options)])
+
+
 def build_adapter(
     config: dict[str, Any], encoder_dim: int = ENCODER_DIM, seconds_per_frame: float = SECONDS_PER_FRAME
 ) -> Adapter:

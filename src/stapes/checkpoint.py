@@ -90,7 +90,7 @@ def assemble(recipe: Recipe, stored: Iterable[str] = ()) -> SpeechLLM:
     sections = recipe.model_dump(include={"encoder", "adapter", "llm", "tasks", "ctc"})
     llm_lora, encoder_lora = (each.model_dump() if each else None for each in (recipe.lora, recipe.encoder_lora))
     model = SpeechLLM.build(**sections, llm_lora=llm_lora, encoder_lora=encoder_lora, loss_modules=recipe.loss_modules)
-    lost = sorted(model.adapter.state_dict().keys() - dict(model.adapter.named_parameters()).keys())
+    lost = sorted(model.adapter.state_dict().keys() & dict(model.adapter.named_buffers()).keys())
     if lost:
         raise RecipeError(
             f"adapter '{sections['adapter']['name']}'",

@@ -317,7 +317,7 @@ class SpeechLLM(nn.Module):
         """
         kept = [place for place, row in enumerate(targets.utterances) if has_transcript(row)]
         if not kept:
-            return torch.empty(0, self.llm.vocab_size, device=self.device)
+            return torch.empty(0, self.llm.vocab_size, device=self.device, dtype=self.llm.dtype)
         texts = (self.transcription.target(targets.utterances[place]) for place in kept)
         read = Padded.from_rows([self._embed(self.llm.encode(text)) for text in texts])
         prompts = None if targets.prompts is None else [targets.prompts[place] for place in kept]

@@ -20,11 +20,7 @@ from stapes.adapters.stack_mlp import StackMLP
 from stapes.adapters.wlq_former import WLQFormer
 from stapes.types import Padded
 
-CASES = [
-    pytest.param({"name": name} | options, id=" ".join([name, *(f"{key}={value}" for key, value in options.items())]))
-    for name in ADAPTERS
-    for options in contract.VARIANTS.get(name, [{}])
-]
+CASES = [pytest.param(config, id=contract.label(config)) for config in contract.adapter_configs()]
 
 WITH_LOSSES = [case for case in CASES if ADAPTERS[case.values[0]["name"]].with_losses is not Adapter.with_losses]
 

@@ -17,11 +17,7 @@ from stapes.recipe import Losses
 from stapes.types import Padded
 
 NAMES = [name for name in LOSSES if issubclass(LOSSES[name], SpeechLoss)]
-CASES = [
-    pytest.param({"name": name} | options, id=" ".join([name, *(f"{key}={value}" for key, value in options.items())]))
-    for name in NAMES
-    for options in contract.LOSS_VARIANTS.get(name, [{}])
-]
+CASES = [pytest.param(config, id=contract.label(config)) for config in contract.loss_configs()]
 
 
 @pytest.fixture(autouse=True)

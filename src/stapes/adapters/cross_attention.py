@@ -78,7 +78,8 @@ class CrossAttention(Adapter):
         else:
             self.register_buffer("table", llm_table.detach(), persistent=False)
         self.attention = Attention(dim, heads, source_dim=llm_dim)
-        if keys == "learned" and self.attention.query is not None:
+        if keys == "learned":
+            assert self.attention.query is not None, "it does not attend to itself"
             with torch.no_grad():
                 self.attention.query.weight *= SHARPNESS
         self.out = nn.Linear(dim, llm_dim)

@@ -21,7 +21,7 @@ from stapes.errors import DataError
 from stapes.text.tags import is_unsettled
 from stapes.types import Utterance
 
-UNSETTLED = "mixed sentiment or disagreement, which the benchmark leaves out"
+LEFT_OUT = "mixed sentiment or disagreement, which the benchmark leaves out"
 
 
 def slue_voxceleb(source: Path) -> Iterator[Row]:
@@ -49,7 +49,7 @@ def slue_voxceleb(source: Path) -> Iterator[Row]:
             language="en",
             sentiment=known(values.get("sentiment")),
         )
-        yield Row(split, utterance, UNSETTLED if is_unsettled(utterance.sentiment or "") else "")
+        yield Row(split, utterance, LEFT_OUT if is_unsettled(utterance.sentiment or "") else "")
 
 
 def _sound(folder: Path, where: str, values: dict[str, str]) -> tuple[Path, float, float]:
