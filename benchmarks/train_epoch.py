@@ -23,7 +23,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import speech
@@ -34,12 +34,11 @@ from transformers import WhisperFeatureExtractor
 
 from stapes import checkpoint, lora, memory
 from stapes.data.cache import FeatureCache, encode, fill, read_utterance
-from stapes.data.loader import Batch, TrainingData, generator
+from stapes.data.loader import TrainingData, generator
 from stapes.encoders.whisper import WhisperEncoder
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.recipe import Data, Recipe, Stage
-from stapes.tasks import Example
 from stapes.training import optim
 from stapes.training.display import Display
 from stapes.training.loop import Loop
@@ -51,39 +50,32 @@ IGNORED = -100  # transformers' label for positions without a target
 
 
 class TimedData(TrainingData):
-    """Training data with a cache of its own, which notes how long it took to fill and when each epoch began."""
+    """Training data with a cache of its own, which notes how long it took to fill."""
 
     def __init__(self, data: Data, model: SpeechLLM, folder: Path) -> None:
         encoder = model.encoder
         super().__init__(data.model_copy(update={"speed": [], "noise": None}), encoder, model.tasks)
-        self.epoch_starts: list[float] = []
         encode(encoder, self.utterances[:1])
         started = time.perf_counter()
         self.filled = FeatureCache(encoder, folder)
         fill(self.filled, self.utterances, progress=False)
         self.fill_seconds = time.perf_counter() - started
 
-    def attach(self, cache: bool) -> None:
+    def attach(self, cache: bool, device: torch.device | None = None) -> None:
         """The cache is full already."""
         self.cache = self.filled
 
-    def batches(self, plan: Sequence[Sequence[Example]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
-        """See ``TrainingData.batches``, which is called once an epoch."""
-        self.epoch_starts.append(time.perf_counter())
-        return super().batches(plan, seed, epoch, masked)
-
 
 class Stopwatch(Display):
-    """Shows nothing, and notes when the last step ended."""
-
-    ended = 0.0
+    """Shows nothing, and notes when each step ended."""
 
     def __init__(self) -> None:
         super().__init__(active=False)
+        self.ends: list[float] = []
 
     def step(self, step: int, losses: object, speech_per_second: float) -> None:
         """A step is done."""
-        self.ended = time.perf_counter()
+        self.ends.append(time.perf_counter())
 
 
 def ours(model: SpeechLLM, recipe: Recipe, stage: Stage, data: TimedData, engine: Accelerator, folder: Path) -> float:
@@ -91,7 +83,8 @@ def ours(model: SpeechLLM, recipe: Recipe, stage: Stage, data: TimedData, engine
     stage = stage.model_copy(update={"epochs": 1.0 + EPOCHS, "steps": None, "save_every": 10**9})
     watch = Stopwatch()
     Loop(model, data, None, recipe, stage, folder, engine, watch).run()
-    return (watch.ended - data.epoch_starts[1]) / EPOCHS
+    first = len(data.epoch(stage.seed, 0, stage.batch_seconds))
+    return (watch.ends[-1] - watch.ends[first - 1]) / EPOCHS
 
 
 def naive(model: SpeechLLM, stage: Stage, rows: Sequence[Utterance], engine: Accelerator, compressed: bool) -> float:

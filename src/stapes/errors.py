@@ -15,6 +15,11 @@ traceback and exits with status 2. A mistake of ours is an ``AssertionError`` or
       MissingDependency   an optional package or program that is not installed
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 
 class StapesError(Exception):
     """Base of all errors that a user can cause.
@@ -34,6 +39,10 @@ class StapesError(Exception):
         if fix:
             message += f"; {fix}"
         super().__init__(" ".join(message.split()))
+
+    def __reduce__(self) -> tuple[Callable[..., StapesError], tuple[Any, ...]]:
+        """So that it can come from another process."""
+        return _again, (type(self), self.args, vars(self))
 
 
 class RecipeError(StapesError):
@@ -80,3 +89,9 @@ class MissingDependency(StapesError):
     def __init__(self, feature: str, extra: str = "", *, install: str = "") -> None:
         command = install or f"pip install 'stapes[{extra}]'"
         super().__init__(feature, "an optional package is missing", fix=f"run `{command}`")
+
+
+def _again(kind: type[StapesError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> StapesError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(facts)
+    return error

@@ -13,11 +13,11 @@ import torch
 
 from stapes import audio
 from stapes.data.cache import FeatureCache, encode
-from stapes.data.loader import TrainingData, generator
+from stapes.data.loader import Planned, TrainingData, generator
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.encoders.auto import AutoEncoder
 from stapes.encoders.toy import ToyEncoder
-from stapes.errors import DataError
+from stapes.errors import AudioError, DataError
 from stapes.recipe import parse
 from stapes.tasks import Example
 from stapes.tasks.asr import ASR
@@ -175,7 +175,7 @@ def test_an_encoder_that_cannot_mix_lengths_fills_batches_all_the_same(tiny_enco
 def read(loader: TrainingData, epoch: int = 0, seed: int = 0) -> dict[str, torch.Tensor]:
     """The frames of an epoch by utterance."""
     plan = loader.epoch(seed, epoch, 10.0)
-    batches = list(loader.batches(plan, seed, epoch))
+    batches = list(loader.batches([Planned(epoch, rows) for rows in plan], seed))
     assert [ids([batch.examples]) for batch in batches] == [ids([rows]) for rows in plan]
     pairs = [pair for batch in batches for pair in zip(batch.examples, loader.frames(batch).rows(), strict=True)]
     return {row.utterance.id: frames for row, frames in pairs}
@@ -218,8 +218,25 @@ def test_augmentation_does_not_depend_on_the_batch(tones: Path):
     loader = data(train=str(tones / "train.jsonl"), speed=[0.9, 1.1], masking={"max_time_ratio": 0.3})
     together = read(loader, 3)
     for row in loader.utterances[:5]:
-        (batch,) = loader.batches([[Example(row)]], 0, 3)
+        (batch,) = loader.batches([Planned(3, [Example(row)])], 0)
         torch.testing.assert_close(loader.frames(batch).values[0], together[row.id], rtol=1e-5, atol=1e-5)
+
+
+def test_several_processes_read_what_one_does(tones: Path):
+    section = {"train": str(tones / "train.jsonl"), "speed": [0.9, 1.1]}
+    section["noise"] = {"path": str(tones / "dev.jsonl"), "probability": 0.5, "snr_db": [0, 5]}
+    alone, several = data(**section), data(**section)
+    several.readers = 3
+    expected, found = read(alone, 1), read(several, 1)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_what_one_of_several_processes_cannot_read_is_one_clear_line(tmp_path: Path):
+    loader = data(train=listed(tmp_path, "u", [1.0] * 6))
+    (tmp_path / "silence.wav").unlink()
+    loader.readers = 2
+    with pytest.raises(AudioError, match=r"^\S+silence.wav: no such file, expected a sound file$"):
+        list(loader.batches([Planned(0, rows) for rows in loader.epoch(0, 0, 2.0)], 0))
 
 
 def test_a_speed_that_would_exceed_the_window_is_not_drawn(tmp_path: Path):
@@ -240,7 +257,7 @@ def test_masks_begin_with_their_epoch(tones: Path):
     for name in masked:
         expected = audio.mask_features(plain[name], generator(0, 1, name, "mask"), **options)
         assert torch.equal(second[name], expected)
-    for batch in loader.batches(loader.epoch(0, 1, 10.0), 0, 1, masked=False):
+    for batch in loader.batches([Planned(1, rows) for rows in loader.epoch(0, 1, 10.0)], 0, masked=False):
         for row, found in zip(batch.examples, loader.frames(batch).rows(), strict=True):
             assert torch.equal(found, plain[row.utterance.id])
 
@@ -249,7 +266,7 @@ def test_batches_are_padded_with_zeros_and_can_be_changed(tones: Path):
     """Frames that were made under inference_mode would not take part in a backward pass."""
     for cache in (True, False):
         loader = data(train=str(tones / "train.jsonl"), cache=cache)
-        frames = loader.frames(next(loader.batches([[Example(row) for row in loader.utterances]], 0, 0)))
+        frames = loader.frames(next(loader.batches([Planned(0, [Example(row) for row in loader.utterances])], 0)))
         assert not frames.values[~frames.mask].any()
         assert not frames.values.is_inference()
 

@@ -1,11 +1,13 @@
 """Utterances in a row without padding: the same logits and gradients as padded, and nothing computed in vain."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from stapes.llms import packing
 from stapes.llms.base import LLM, positions
 from stapes.llms.toy import ToyLLM
 
@@ -51,8 +53,12 @@ FAMILIES = {
 }
 
 
+@pytest.mark.parametrize("apart", [packing._one_by_one, packing._side_by_side], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_same_logits_and_gradients_without_padding(family: str, batch: tuple[Tensor, Tensor, Tensor]):
+def test_the_same_logits_and_gradients_without_padding(
+    family: str, apart: Callable[..., Tensor], batch: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(packing, "_one_by_one", apart)
     llm, (embeddings, mask, wanted) = another(**FAMILIES[family]), batch
     counts = read(llm)
     gradients, logits = [], []

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from stapes import checkpoint, lora
 from stapes.data.cache import FeatureCache, encode
-from stapes.data.loader import TrainingData
+from stapes.data.loader import Planned, TrainingData
 from stapes.data.manifest import read_manifest
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import TrainingError
@@ -92,7 +92,7 @@ def test_losses_and_gradient_are_per_target_of_all_micro_batches(run: Run, log: 
     pieces = sum(len(model.pieces.of_tokens(answer)) for rows in answers for answer in rows)
     assert len({sum(map(len, rows)) for rows in answers}) > 1
     sums = {"next_token": torch.zeros(()), "ctc": torch.zeros(())}
-    for batch, targets in zip(data.batches(micro, 0, 0), answers, strict=True):
+    for batch, targets in zip(data.batches([Planned(0, rows) for rows in micro], 0), answers, strict=True):
         for name, value in model(data.frames(batch), Targets(targets), sums).items():
             sums[name] = sums[name] + value
     losses = {"next_token": sums["next_token"] / tokens, "ctc": sums["ctc"] / pieces}

@@ -7,26 +7,31 @@ speed and noise. So a resumed run needs no state of the loader but the step it h
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from stapes import audio
 from stapes.data.cache import FeatureCache, fill, read_utterance
 from stapes.data.manifest import read_manifest
 from stapes.encoders import Encoder
-from stapes.errors import DataError
+from stapes.errors import DataError, StapesError
 from stapes.recipe import Data, Source
 from stapes.tasks import Example, Task, find_task
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
 MOST_BUCKETS = 20  # ours
+Sound = list[Tensor] | Audio  # cached frames (T, E) of each utterance, or waveforms that are still to be encoded
+READERS_AHEAD = 2  # batches that each of several readers has ready
 BATCHES_PER_BUCKET = 1.5  # more of them: more padding; fewer: more batches that are not full (ours, docs/results.md, "Speed")
 
 
@@ -36,16 +41,23 @@ class Batch:
 
     Attributes:
         examples: which utterances they are, and what is asked about each.
-        sound: cached frames (T, E) of each, or waveforms that are still to be encoded.
+        sound: of them.
         seed, epoch: what masks are drawn from.
         masked: whether the recipe's masks are laid over the frames.
     """
 
     examples: list[Example]
-    sound: list[Tensor] | Audio
+    sound: Sound
     seed: int
     epoch: int
     masked: bool
+
+
+class Planned(NamedTuple):
+    """A micro-batch that is still to be read, and the epoch that it belongs to."""
+
+    epoch: int
+    examples: list[Example]
 
 
 class _Part(NamedTuple):
@@ -88,6 +100,7 @@ class TrainingData:
         too_long: those left out for ``max_seconds`` or the encoder's window.
         unlabelled: those left out because they lack the labels of the task that their source is for.
         cache: where frames are read from; None encodes each utterance when its turn comes (see ``attach``).
+        readers: processes that read sound, where it is not cached; with none, a thread does.
 
     Raises:
         DataError: nothing is left to train on, of all sources or of one.
@@ -121,6 +134,7 @@ class TrainingData:
             raise DataError("data.train", "no utterance to train on", f"manifests with utterances of at most {most:g} s")
         self.noise = read_manifest(data.noise.path) if data.noise else []
         self.cache: FeatureCache | None = None
+        self.readers = 0
 
     @property
     def asked(self) -> list[str]:
@@ -131,13 +145,20 @@ class TrainingData:
         """Every utterance, and how often it is seen in an epoch; for each of its tasks."""
         return ((row, part.weight) for part in self._parts for row in part.rows)
 
-    def attach(self, cache: bool) -> None:
+    def attach(self, cache: bool, device: torch.device | None = None) -> None:
         """Read the frames of the encoder as it now is from a cache (see ``fill``), or encode every batch.
+
+        A GPU trains faster than one core decodes and resamples, so there all cores but one read for it.
+
+        Args:
+            cache: whether there is to be one.
+            device: where the model is trained.
 
         Raises:
             RecipeError: a cache is wanted of an encoder that is being trained.
         """
         self.cache = FeatureCache(self.encoder) if cache else None
+        self.readers = _cores() - 1 if device is not None and device.type == "cuda" else 0
 
     def fill(self, wanted: Collection[Utterance]) -> None:
         """Encode what the cache, if there is one, lacks of the utterances that are about to be read."""
@@ -176,25 +197,16 @@ class TrainingData:
             )
             return [[drawn[int(cut.id)] for cut in batch] for batch in sampler]
 
-    def batches(self, plan: Sequence[Sequence[Example]], seed: int, epoch: int, masked: bool = True) -> Iterator[Batch]:
-        """Read the micro-batches of ``plan``, one ahead of the caller; ``masked`` if they are to get the recipe's masks."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = None
-            for examples in plan:
-                following = pool.submit(self._read, list(examples), seed, epoch, masked)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+    def batches(self, plan: Iterable[Planned], seed: int, masked: bool = True) -> Iterator[Batch]:
+        """Read the micro-batches of ``plan``, ahead of the caller; ``masked`` if they are to get the recipe's masks."""
+        read = self._read_cached if self.cache is not None else Waveforms(self.data, self.noise, self.encoder.max_seconds, seed)
+        ahead = _by_processes(read, plan, self.readers) if self.readers and self.cache is None else _by_thread(read, plan)
+        for (epoch, examples), sound in ahead:
+            yield Batch(examples, sound, seed, epoch, masked)
 
-    def _read(self, examples: list[Example], seed: int, epoch: int, masked: bool) -> Batch:
-        sound: list[Tensor] | Audio
-        if self.cache is not None:
-            sound = [self.cache.get(example.utterance) for example in examples]
-        else:
-            sound = Audio.from_arrays([self._waveform(example.utterance, seed, epoch) for example in examples])
-        return Batch(examples, sound, seed, epoch, masked)
+    def _read_cached(self, planned: Planned) -> list[Tensor]:
+        assert self.cache is not None
+        return [self.cache.get(example.utterance) for example in planned.examples]
 
     def frames(self, batch: Batch) -> Padded:
         """The frames (B, T, E) of a batch, float32: encoded, where that has not been done, and masked.
@@ -215,16 +227,89 @@ class TrainingData:
             ]
         return Padded.from_rows([values.clone() for values in frames])
 
-    def _waveform(self, row: Utterance, seed: int, epoch: int) -> np.ndarray:
-        """The samples of an utterance, with the epoch's speed and noise."""
-        samples, rng = read_utterance(row), generator(seed, epoch, row.id, "waveform")
+
+@dataclass(frozen=True)
+class Waveforms:
+    """Reads micro-batches of sound, with the epoch's speed and noise; light enough to go to another process.
+
+    Attributes:
+        data: the recipe's section.
+        noise: clips to draw from.
+        max_seconds: what the encoder takes at most.
+        seed: of what is drawn.
+    """
+
+    data: Data
+    noise: list[Utterance]
+    max_seconds: float
+    seed: int
+
+    def __call__(self, planned: Planned) -> Audio:
+        """The samples of a micro-batch (B, N)."""
+        return Audio.from_arrays([self._waveform(example.utterance, planned.epoch) for example in planned.examples])
+
+    def _waveform(self, row: Utterance, epoch: int) -> np.ndarray:
+        samples, rng = read_utterance(row), generator(self.seed, epoch, row.id, "waveform")
         if self.data.speed:
-            fitting = [factor for factor in self.data.speed if row.duration / factor <= self.encoder.max_seconds]
+            fitting = [factor for factor in self.data.speed if row.duration / factor <= self.max_seconds]
             samples = audio.speed(samples, float(rng.choice(fitting or [1.0])))
         if self.data.noise and rng.random() < self.data.noise.probability:
             noise = read_utterance(self.noise[int(rng.integers(len(self.noise)))])
             samples = audio.add_noise(samples, noise, float(rng.uniform(*self.data.noise.snr_db)), rng)
         return samples
+
+
+def _by_thread(read: Callable[[Planned], Sound], plan: Iterable[Planned]) -> Iterator[tuple[Planned, Sound]]:
+    """What is planned and what was read, one ahead of the caller."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[Planned, Future[Sound]]] = deque()
+        for planned in plan:
+            ahead.append((planned, pool.submit(read, planned)))
+            if len(ahead) > 1:
+                first, sound = ahead.popleft()
+                yield first, sound.result()
+        for first, sound in ahead:
+            yield first, sound.result()
+
+
+def _by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], count: int) -> Iterator[tuple[Planned, Sound]]:
+    """The same by ``count`` processes, each some ahead; in the order of the plan."""
+    waiting: deque[Planned] = deque()
+
+    def noted() -> Iterator[Planned]:
+        for planned in plan:
+            waiting.append(planned)
+            yield planned
+
+    reader = _Reader(read)
+    for sound in DataLoader(
+        reader, None, sampler=noted(), collate_fn=_as_it_is, num_workers=count, prefetch_factor=READERS_AHEAD
+    ):
+        if isinstance(sound, StapesError):
+            raise sound
+        yield waiting.popleft(), sound
+
+
+class _Reader(Dataset[Sound | StapesError]):
+    """What torch's ``DataLoader`` asks in each of its processes. It would wrap an error in a text of its own."""
+
+    def __init__(self, read: Callable[[Planned], Sound]) -> None:
+        self.read = read
+
+    def __getitem__(self, planned: Planned) -> Sound | StapesError:
+        try:
+            return self.read(planned)
+        except StapesError as error:
+            return error
+
+
+def _as_it_is(read: Sound | StapesError) -> Sound | StapesError:
+    return read
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _buckets(utterances: int, batches: float) -> int:

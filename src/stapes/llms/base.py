@@ -114,12 +114,11 @@ class LLM(nn.Module):
         """
 
         if self._can_pack(embeddings.shape[1]):
-            lengths = mask.sum(1).tolist()
             wanted = F.pad(wanted, (mask.shape[1] - wanted.shape[1], 0))[mask][None]
             inputs = {
                 "inputs_embeds": embeddings[mask][None],
                 "position_ids": positions(mask)[mask][None],
-                "row_lengths": lengths,
+                "row": packing.Row(mask.sum(1).tolist(), embeddings.device),
             }
         else:
             inputs = {"inputs_embeds": embeddings, "position_ids": positions(mask), "attention_mask": mask.long()}

@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora
-from stapes.data.loader import Batch, TrainingData
+from stapes.data.loader import Batch, Planned, TrainingData
 from stapes.errors import CheckpointError, RecipeError, TrainingError
 from stapes.model import SpeechLLM
 from stapes.recipe import Recipe, Stage
@@ -73,7 +74,7 @@ class Loop:
         torch.manual_seed(stage.seed + engine.process_index)
         lora.set_trainable(self.model, stage.trainable)
         with engine.main_process_first():  # the others find the cache filled
-            self.data.attach(stage.cache)
+            self.data.attach(stage.cache, engine.device)
             self.steps = stage.steps or self._steps_of(stage.epochs or 1.0)
             if stage.cache:
                 self.data.fill(self._drawn())
@@ -193,14 +194,24 @@ class Loop:
 
     def _groups(self, start: int) -> Iterator[tuple[Group, list[Batch]]]:
         """The groups from step ``start`` to the last, each with this process's share of its batches, read."""
+        ahead: deque[Group] = deque()  # planned, and being read
+
+        def mine() -> Iterator[Planned]:
+            for epoch, group in self._planned(start):
+                ahead.append(group)
+                yield from (Planned(epoch, rows) for rows in group[self.engine.process_index :: self.engine.num_processes])
+
+        batches = self.data.batches(mine(), self.stage.seed, self.stage.masking)
+        for first in batches:
+            group = ahead.popleft()
+            yield group, [first, *itertools.islice(batches, len(group) // self.engine.num_processes - 1)]
+
+    def _planned(self, start: int) -> Iterator[tuple[int, Group]]:
+        """The groups from step ``start`` to the last, and the epoch of each."""
         done = 0
         for epoch in itertools.count(self.epoch):
             groups = self._plan(epoch)[: self.steps - done]
-            todo = groups[max(0, start - done) :]
-            mine = [examples for group in todo for examples in group[self.engine.process_index :: self.engine.num_processes]]
-            batches = self.data.batches(mine, self.stage.seed, epoch, self.stage.masking)
-            for group in todo:
-                yield group, list(itertools.islice(batches, len(group) // self.engine.num_processes))
+            yield from ((epoch, group) for group in groups[max(0, start - done) :])
             done += len(groups)
             self.epoch = epoch + 1
             if done >= self.steps:
