@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 aten = torch.ops.aten
 KIND = "elsewhere"
+MIXED = "tensors of the CPU"  # what is said where tensors of both sides meet
 # What CUDA takes from both sides: copies, and places of the CPU in a tensor of its own.
 COPIES = {aten.copy_.default, aten._to_copy.default}
 BY_PLACES = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
@@ -97,7 +98,7 @@ def _refuse_a_mixture(operation: Any, args: Any, kwargs: dict[str, Any]) -> None
     tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
     here = [tuple(value.shape) for value in tensors if value.dim() and not isinstance(value, Elsewhere)]
     if here:
-        raise RuntimeError(f"{operation}: tensors of the CPU {here} among those of {KIND}")
+        raise RuntimeError(f"{operation}: {MIXED} {here} among those of {KIND}")
 
 
 class _Operations(TorchDispatchMode):
@@ -132,6 +133,12 @@ def there() -> Iterator[torch.device]:
     """The device, in a context in which it works."""
     with _Functions(), _Operations():
         yield DEVICE
+
+
+def held(value: Tensor) -> Tensor:
+    """Its values, of a tensor that has to be there."""
+    assert isinstance(value, Elsewhere), "a result on the CPU"
+    return value.held
 
 
 class _WithoutGradients(_DecoratorContextManager):

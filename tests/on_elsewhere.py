@@ -1,4 +1,6 @@
-"""Adapters, encoders, losses, training and decoding on another device than the CPU (``elsewhere.py``), against the CPU.
+"""Adapters, encoders, losses, training and decoding on another device than the CPU, against the CPU.
+
+The device is a GPU where there is one (``gpu.py``), else one that is not there (``elsewhere.py``).
 
 Not collected with the others: ``test_elsewhere.py`` runs it in a process of its own.
 """
@@ -9,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import contract
-import elsewhere  # before stapes: it changes torch
 import pytest
 import torch
+
+if torch.cuda.is_available():
+    import gpu as elsewhere
+else:
+    import elsewhere  # before stapes: it changes torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -51,8 +57,7 @@ def compare(results: Callable[[torch.device], list[Tensor]]) -> None:
         found = results(device)
     assert expected
     for value, wanted in zip(found, expected, strict=True):
-        assert isinstance(value, elsewhere.Elsewhere), "a result on the CPU"
-        torch.testing.assert_close(value.held, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(elsewhere.held(value), wanted, rtol=1e-3, atol=1e-4)
 
 
 def gradients(module: nn.Module, loss: Tensor) -> list[Tensor]:
@@ -92,7 +97,7 @@ class LeavesLengths(StackMLP):
 
 
 @pytest.mark.parametrize(
-    ("mutant", "error"), [(MarksTheCPU, (RuntimeError, "tensors of the CPU")), (LeavesLengths, (AssertionError, "on the CPU"))]
+    ("mutant", "error"), [(MarksTheCPU, (RuntimeError, elsewhere.MIXED)), (LeavesLengths, (AssertionError, "on the CPU"))]
 )
 def test_mutant_is_caught(mutant: type[Adapter], error: tuple[type[Exception], str]):
     with pytest.raises(error[0], match=error[1]):
