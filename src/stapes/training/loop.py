@@ -86,7 +86,8 @@ class Loop:
         self.optimizer = optim.optimizer(self.model, stage)
         self.schedule = optim.schedule(self.optimizer, stage, self.steps)
         self.model.llm.checkpoint_gradients(stage.gradient_checkpointing)
-        self.average = optim.Average(self._moving(), stage.average_decay) if stage.average_decay else None
+        self.moving = self._moving()
+        self.average = optim.Average(self.moving, stage.average_decay) if stage.average_decay else None
         model = engine.prepare_model(self.model)
         step = self._resume()
         with self.display.stage(self.model, stage.name, step, self.steps), (self.folder / LOG).open("a") as log:
@@ -136,12 +137,12 @@ class Loop:
         self.schedule.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(checkpoint.trained_state(self.model))
+            self.average.update(self.moving)
         per_target: dict[str, float] = {name: float(engine.reduce(value, "sum")) / counts[name] for name, value in sums.items()}
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
 
     def _moving(self) -> dict[str, Tensor]:
-        """What this stage changes of the trained tensors."""
+        """What this stage changes of the trained tensors, which follow the model."""
         changed = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         return {name: tensor for name, tensor in checkpoint.trained_state(self.model).items() if name in changed}
 
