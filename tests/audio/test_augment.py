@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from stapes.audio import Augmentation, add_noise, apply, mask_features, speed
+from stapes.audio import Augmentation, add_noise, apply, speed
+from stapes.audio import mask_features as mask_batch
 from stapes.errors import AudioError, RecipeError
+from stapes.types import Padded
 
 RATE = 16_000
 
@@ -91,6 +93,17 @@ def test_without_clips_there_is_no_noise():
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(RecipeError, match=next(iter(wrong))):
         Augmentation(**wrong)
+
+
+def mask_features(values, rng, **options):
+    return mask_batch(Padded(values[None], torch.tensor([len(values)])), [rng], **options).values[0]
+
+
+def test_masks_of_an_utterance_do_not_depend_on_its_neighbours():
+    rows = [torch.randn(frames, 64) for frames in (200, 90, 1)]
+    masked = mask_batch(Padded.from_rows(rows), [random(seed) for seed in range(3)])
+    for seed, (row, found) in enumerate(zip(rows, masked.rows(), strict=True)):
+        assert torch.equal(found, mask_features(row, random(seed)))
 
 
 def test_masks_are_zero_and_all_else_stays():

@@ -1,4 +1,5 @@
 import io
+import math
 import os
 import tempfile
 import threading
@@ -218,6 +219,18 @@ def test_resampling_keeps_what_fits_and_removes_what_does_not():
 @pytest.mark.parametrize("rate", [8000, 11_025, 15_999, 44_100, 96_000])
 def test_resampled_length(rate):
     assert len(resample(np.ones(12_345, np.float32), rate, 16_000)) == -(-12_345 * 16_000 // rate)
+
+
+@pytest.mark.parametrize("rates", [(48_000, 16_000), (8_000, 16_000), (44_100, 16_000), (11_025, 16_000), (9, 10), (11, 10)])
+@pytest.mark.parametrize("count", [1, 7, 5_000, 12_345])
+def test_resampling_is_scipys(rates: tuple[int, int], count: int):
+    from scipy.signal import firwin, kaiser_beta, resample_poly
+
+    divisor = math.gcd(*rates)
+    down, up = rates[0] // divisor, rates[1] // divisor
+    taps = firwin(100 * max(up, down) + 1, 0.95 / max(up, down), window=("kaiser", kaiser_beta(80.0)))
+    samples = np.random.default_rng(0).standard_normal(count).astype(np.float32)
+    np.testing.assert_allclose(resample(samples, *rates), resample_poly(samples, up, down, window=taps), atol=1e-5)
 
 
 def test_a_rate_without_common_divisor_is_quick_and_right():

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from stapes.audio.read import resample
 from stapes.errors import AudioError, RecipeError
+from stapes.types import Padded
 
 
 @dataclass(frozen=True)
@@ -104,23 +105,23 @@ def _power(samples: np.ndarray) -> float:
 
 
 def mask_features(
-    values: Tensor,
-    rng: np.random.Generator,
+    frames: Padded,
+    rngs: Sequence[np.random.Generator],
     *,
     time_masks: int = 2,
     max_time_frames: int = 50,
     max_time_ratio: float = 0.1,
     feature_masks: int = 2,
     max_feature_width: int = 32,
-) -> Tensor:
-    """Set random stretches of time and random bands of features to zero.
+) -> Padded:
+    """Set random stretches of time and random bands of features to zero, in each utterance others.
 
     SpecAugment's masking (Park et al. 2019, arXiv 1904.08779, section 2) on an encoder's features in place of mel bins.
-    At most half of the frames and half of the features are masked, however many masks are asked for. The length stays.
+    At most half of the frames and half of the features are masked, however many masks are asked for. The lengths stay.
 
     Args:
-        values: (T, E), not modified.
-        rng: draws the masks.
+        frames: (B, T, E), not modified.
+        rngs: draw the masks, each those of one utterance.
         time_masks: how many stretches of frames.
         max_time_frames: a stretch has 0 to this many frames,
         max_time_ratio: and at most this share of T.
@@ -128,15 +129,18 @@ def mask_features(
         max_feature_width: a band has 0 to this many features.
 
     Returns:
-        (T, E), a masked copy.
+        (B, T, E), a masked copy.
     """
-    frames, width = values.shape
-    masked = values.clone()
-    for start, end in _spans(rng, frames, time_masks, min(max_time_frames, int(max_time_ratio * frames))):
-        masked[start:end] = 0.0
-    for start, end in _spans(rng, width, feature_masks, max_feature_width):
-        masked[:, start:end] = 0.0
-    return masked
+    count, longest, width = frames.values.shape
+    times, features = np.zeros((count, longest, 1), dtype=bool), np.zeros((count, 1, width), dtype=bool)
+    for row, (rng, length) in enumerate(zip(rngs, frames.lengths.tolist(), strict=True)):
+        for start, end in _spans(rng, length, time_masks, min(max_time_frames, int(max_time_ratio * length))):
+            times[row, start:end] = True
+        for start, end in _spans(rng, width, feature_masks, max_feature_width):
+            features[row, :, start:end] = True
+    device = frames.values.device
+    masked = torch.from_numpy(times).to(device) | torch.from_numpy(features).to(device)
+    return Padded(frames.values.masked_fill(masked, 0.0), frames.lengths)
 
 
 def _spans(rng: np.random.Generator, total: int, count: int, longest: int) -> list[tuple[int, int]]:

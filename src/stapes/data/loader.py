@@ -215,17 +215,15 @@ class TrainingData:
         """
         if isinstance(batch.sound, Audio):
             with torch.inference_mode(not self.encoder.is_trained):
-                frames = self.encoder(batch.sound.to(self.encoder.device)).to(dtype=torch.float32).rows()
+                frames = self.encoder(batch.sound.to(self.encoder.device)).to(dtype=torch.float32)
+            frames = Padded(frames.values.clone(), frames.lengths.clone())  # of inference mode, they could not be trained on
         else:
-            frames = batch.sound
+            frames = Padded.from_rows(batch.sound)
         masking = self.data.masking
         if batch.masked and masking is not None and batch.epoch >= masking.from_epoch:
-            options = masking.model_dump(exclude={"from_epoch"})
-            frames = [
-                audio.mask_features(values, generator(batch.seed, batch.epoch, example.utterance.id, "mask"), **options)
-                for example, values in zip(batch.examples, frames, strict=True)
-            ]
-        return Padded.from_rows([values.clone() for values in frames])
+            rngs = [generator(batch.seed, batch.epoch, example.utterance.id, "mask") for example in batch.examples]
+            frames = audio.mask_features(frames, rngs, **masking.model_dump(exclude={"from_epoch"}))
+        return frames
 
 
 @dataclass(frozen=True)

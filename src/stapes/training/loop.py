@@ -13,8 +13,8 @@ import itertools
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stapes import checkpoint, lora
 from stapes.data.loader import Batch, Planned, TrainingData
 from stapes.errors import CheckpointError, RecipeError, TrainingError
-from stapes.model import SpeechLLM
+from stapes.model import SpeechLLM, Targets
 from stapes.recipe import Recipe, Stage
 from stapes.tasks import Example
 from stapes.training import optim
@@ -90,7 +90,12 @@ class Loop:
         self.average = optim.Average(self.moving, stage.average_decay) if stage.average_decay else None
         model = engine.prepare_model(self.model)
         step = self._resume()
-        with self.display.stage(self.model, stage.name, step, self.steps), (self.folder / LOG).open("a") as log:
+        with (
+            self.display.stage(self.model, stage.name, step, self.steps),
+            disable_input_dtype_casting(self.model),  # autocast does what LoRA layers would undo
+            (self.folder / LOG).open("a") as log,
+        ):
+            self._set_to_train()
             for group, batches in self._groups(step):
                 started = time.monotonic()
                 losses = self._step(model, group, batches)
@@ -112,14 +117,12 @@ class Loop:
     def _step(self, model: torch.nn.Module, group: Group, batches: list[Batch]) -> dict[str, float]:
         """Forward, backward and update; returns each loss per target over the whole group."""
         engine, weights = self.engine, self.stage.losses
-        self.model.train()
-        self.model.encoder.eval()
-        counts = self._target_counts(group)
+        whole = [self.model.targets(examples) for examples in group]
+        counts = self._target_counts(whole)
         sums = {name: torch.zeros((), device=engine.device) for name in weights}
-        for number, batch in enumerate(batches):
-            targets = self.model.targets(batch.examples)
-            waiting = engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext()
-            with waiting, disable_input_dtype_casting(self.model):  # autocast does what LoRA layers would undo
+        mine = whole[engine.process_index :: engine.num_processes]
+        for number, (batch, targets) in enumerate(zip(batches, mine, strict=True)):
+            with engine.no_sync(model) if number < len(batches) - 1 else contextlib.nullcontext():
                 with engine.autocast():
                     with attention(engine.device, self._longest_trained(batch)):
                         frames = self.data.frames(batch).to(engine.device)
@@ -141,6 +144,11 @@ class Loop:
         per_target: dict[str, float] = {name: float(engine.reduce(value, "sum")) / counts[name] for name, value in sums.items()}
         return per_target | {"gradient_norm": float(norm), "learning_rate": float(rate)}
 
+    def _set_to_train(self) -> None:
+        """Dropout where there is any; none in the encoder, trained or not."""
+        self.model.train()
+        self.model.encoder.eval()
+
     def _moving(self) -> dict[str, Tensor]:
         """What this stage changes of the trained tensors, which follow the model."""
         changed = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -150,9 +158,11 @@ class Loop:
         """Seconds of the longest utterance through whose encoding gradients flow; without an end where none do."""
         return max(example.utterance.duration for example in batch.examples) if self.model.encoder.is_trained else math.inf
 
-    def _target_counts(self, group: Group) -> dict[str, float]:
+    def _target_counts(self, group: Sequence[Targets]) -> dict[str, float]:
         """How many targets each loss has in a group: every process knows all of it, so nothing need be exchanged."""
-        counts = self.model.target_counts(self.model.targets([example for examples in group for example in examples]))
+        counts = Counter[str]()
+        for targets in group:
+            counts.update(self.model.target_counts(targets))  # type: ignore[arg-type]
         return {name: max(1.0, count) for name, count in counts.items()}
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
@@ -232,6 +242,7 @@ class Loop:
                     self.best = {"score": score, "step": step}
                     checkpoint.save(self.model, self.folder, self.recipe, checkpoint.trained_state(self.model))
             self.display.evaluation(step, scores, is_best=criterion is not None and self.best["step"] == step)
+            self._set_to_train()
         self.engine.wait_for_everyone()
         return scores
 
@@ -325,5 +336,7 @@ def attention(device: torch.device, seconds: float = 0.0) -> contextlib.Abstract
     """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes up to ten times as long there
     where a mask is given. Over ``seconds`` that are many, the forward pass of plain products takes longer than that.
     """
+    if device.type == "cuda":
+        return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
     plain = device.type == "cpu" and seconds < MOST_PLAIN_SECONDS
     return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()

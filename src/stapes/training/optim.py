@@ -58,5 +58,5 @@ class Average:
         """Move towards the current weights."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 9))
-        for name, tensor in self.state.items():
-            tensor.lerp_(state[name].to(tensor.dtype), 1 - decay)
+        current = [state[name].to(tensor.dtype) for name, tensor in self.state.items()]
+        torch._foreach_lerp_(list(self.state.values()), current, 1 - decay)  # one call for all of them, as torch's own averages
