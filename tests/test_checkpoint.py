@@ -264,6 +264,29 @@ def test_a_recipe_may_not_change_what_it_inherits(run: tuple[Path, SpeechLLM]):
         checkpoint.inherit(recipe.parse({"init": str(run[0]), "adapter": {"name": "stack_mlp"}}))
 
 
+def test_options_that_leave_the_adapters_tensors_alone_may_change(tmp_path: Path):
+    """Such as the rate of one that pools; what needs other tensors is refused."""
+    pooled = RECIPE.model_copy(update={"adapter": {"name": "pool_linear", "embeddings_per_second": 10}})
+    model = checkpoint.assemble(pooled)
+    checkpoint.save(model, tmp_path / "run", pooled, checkpoint.trained_state(model))
+    child = recipe.parse({"init": str(tmp_path / "run"), "adapter": {"name": "pool_linear", "embeddings_per_second": 5}})
+    slower = checkpoint.build(checkpoint.inherit(child))
+    assert torch.equal(slower.adapter.linear.weight, model.adapter.linear.weight)
+    lengths = torch.tensor([100])
+    assert int(slower.adapter.output_lengths(lengths)) * 2 == int(model.adapter.output_lengths(lengths)) > 1
+    checkpoint.save(slower, tmp_path / "slower", checkpoint.inherit(child), checkpoint.trained_state(slower))
+    assert int(checkpoint.load(tmp_path / "slower")[0].adapter.output_lengths(lengths)) == int(
+        slower.adapter.output_lengths(lengths)
+    )
+
+
+def test_options_that_need_other_tensors_may_not(run: tuple[Path, SpeechLLM]):
+    adapter = RECIPE.adapter | {"ffn_dim": 17}
+    child = checkpoint.inherit(recipe.parse({"init": str(run[0]), "adapter": adapter}))
+    with pytest.raises(CheckpointError, match="tensors fit"):
+        checkpoint.build(child)
+
+
 def test_building_from_init_gives_the_trained_tensors(run: tuple[Path, SpeechLLM], tmp_path: Path):
     shutil.copytree(run[0], tmp_path / "moved")
     built = checkpoint.build(recipe.parse({"init": str(tmp_path / "moved")}))

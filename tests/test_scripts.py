@@ -85,6 +85,12 @@ def test_speed_of_transcription_is_the_slower_of_two(script: Callable[..., str])
     assert found["float32"]["single_times_real_time"] == pytest.approx(10 / found["float32"]["single_seconds"], rel=0.1)
 
 
+def test_resampling_is_timed_beside_scipy(script: Callable[..., str]):
+    found = json.loads(script("benchmarks/resample.py", "--seconds", 1, "--repeat", 2, "--json"))
+    assert found["ratio"] > 0 and set(found["rates"]) >= {"48 kHz", "speed 0.9"}
+    assert all(rate["apart"] < 1e-4 for rate in found["rates"].values())
+
+
 def test_made_up_utterances_are_as_long_as_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import speech

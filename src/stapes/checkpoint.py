@@ -73,7 +73,7 @@ def build(recipe: Recipe) -> SpeechLLM:
     if recipe.init is None:
         model = assemble(recipe)
     else:
-        model = load(recipe.init)[0]
+        model = load(recipe.init, adapter=recipe.adapter)[0]
         model.set_tasks([TASKS.build(task) for task in recipe.tasks])
         model.set_losses(recipe.loss_modules)
     trained = {part for stage in recipe.resolved_stages for part in stage.trainable}
@@ -106,7 +106,8 @@ def inherit(recipe: Recipe) -> Recipe:
 
     What ``Train.trainable`` names by default is trained, at the rates of ``ADAPTING``, and CTC holds the alignment (a new
     speaker or room is first of all a matter of sound); precision and batches are those of the model's last stage. That goes
-    for every stage. What the recipe itself says goes before all of it.
+    for every stage. What the recipe itself says goes before all of it; of the components, it may give options of the adapter
+    that leave its tensors as they are, such as the rate of one that pools.
 
     Raises:
         RecipeError: the recipe names components of its own.
@@ -116,8 +117,11 @@ def inherit(recipe: Recipe) -> Recipe:
         return recipe
     parent = Recipe.model_validate(read_description(find(recipe.init))["recipe"])
     names = ("encoder", "adapter", "llm", "ctc", "lora", "encoder_lora")
+    adapter = dict(parent.adapter or {})
     for name in names:
-        if name in recipe.model_fields_set:
+        if name == "adapter" and recipe.adapter is not None and recipe.adapter["name"] == adapter["name"]:
+            adapter |= recipe.adapter
+        elif name in recipe.model_fields_set:
             raise RecipeError(f"{name}", f"given together with init: {recipe.init}", "one of them", f"remove {name} or init")
     last = parent.resolved_stages[-1]
     adapting: dict[str, Any] = {"precision": last.precision, "batch_seconds": last.batch_seconds, **ADAPTING}
@@ -126,6 +130,7 @@ def inherit(recipe: Recipe) -> Recipe:
     stages = [Stage(**adapting | stage.model_dump(exclude_unset=True)) for stage in recipe.stages]
     return recipe.model_copy(
         update={name: getattr(parent, name) for name in names}
+        | {"adapter": adapter}
         | {"tasks": recipe.tasks if "tasks" in recipe.model_fields_set else parent.tasks}
         | {"train": Train(**adapting | recipe.train.model_dump(exclude_unset=True)), "stages": stages}
         | {"losses": recipe.losses if "losses" in recipe.model_fields_set else parent.losses}
@@ -168,12 +173,15 @@ def save(
     (folder / RECIPE).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[SpeechLLM, Decoding, Path]:
+def load(
+    name: str | Path, decoding: Mapping[str, Any] | None = None, adapter: Mapping[str, Any] | None = None
+) -> tuple[SpeechLLM, Decoding, Path]:
     """Load a trained model.
 
     Args:
         name: a shipped name, a run folder or a hub id.
         decoding: options that replace the checkpoint's.
+        adapter: the section that replaces the checkpoint's, with the same tensors; None for its own.
 
     Returns:
         The model in evaluation mode, its decoding options, and its folder.
@@ -185,6 +193,8 @@ def load(name: str | Path, decoding: Mapping[str, Any] | None = None) -> tuple[S
     folder = find(name)
     description = read_description(folder)
     recipe = Recipe.model_validate(description["recipe"])
+    if adapter is not None:
+        recipe = recipe.model_copy(update={"adapter": dict(adapter)})
     model = assemble(recipe, description.get("stored", ()))
     for part, module in (("encoder", model.encoder), ("llm", model.llm)):
         wanted = description[part]["digest"]
