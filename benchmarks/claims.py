@@ -7,8 +7,7 @@ Every row starts from a model that recognises speech: the run of `recipes/stapes
 has LoRA from recognition already (in the rows `adapter` it is at rest). Each row is trained by `recipes/ablations/claims.yaml`
 with as many steps as every other; a row with a synthetic stage divides them between its two stages. `--synthetic` are the
 transcripts of SLUE-VoxPopuli with labels by `stapes annotate`, human ones hidden. A share of the human labels is that share of
-the utterances, the same for every seed. The rows `pooled` ask how many embeddings a second the LLM is to read; they start from
-a model with `pool_linear`, whose weights fit every rate: `--init` a run of `recipes/ablations/pooled.yaml`.
+the utterances, the same for every seed.
 
 Measured on a fixed part of dev: SLUE's NER F1 and label-F1 (combined tags), and the WER of the transcript that comes with the
 entities, each with its 95 % interval. A row that has been evaluated (`FOLDER/ROW-SEED/scores.json`) is not trained again, so
@@ -51,16 +50,6 @@ ROWS: dict[str, tuple[list[str], float, bool]] = {
     "lora, synthetic first, 10 % of the labels": (LORA, 0.1, True),
     "lora, synthetic alone": (LORA, 0.0, True),
 }
-POOLED = [
-    "train.trainable=[adapter, llm.lora]",
-    "train.losses={next_token: 1.0}",
-    "decoding.ctc_weight=0",
-    "data.max_seconds=12",
-]
-POOLED_TO = "adapter={{name: pool_linear, embeddings_per_second: {}}}"
-POOLED_ROWS: dict[str, tuple[list[str], float, bool]] = {
-    f"pooled, {rate:.1f} a second": ([*POOLED, POOLED_TO.format(rate)], 1.0, False) for rate in (125 / 30, 250 / 30, 500 / 30)
-}
 
 
 # row -> the row that it is compared with
@@ -72,8 +61,6 @@ AGAINST = {
     "lora, 10 % of the labels": "lora",
     "lora, synthetic first, 10 % of the labels": "lora, 10 % of the labels",
     "lora, synthetic alone": "lora",
-    "pooled, 4.2 a second": "pooled, 8.3 a second",
-    "pooled, 16.7 a second": "pooled, 8.3 a second",
 }
 
 
@@ -81,7 +68,7 @@ def run(
     name: str, seed: int, init: str, human: Sequence[Utterance], synthetic: str, dev: list[Utterance], results: Path
 ) -> None:
     """Train one row, score it, and leave the evaluation in ``results``."""
-    settings, share, synthetic_first = (ROWS | POOLED_ROWS)[name]
+    settings, share, synthetic_first = ROWS[name]
     stages = [SYNTHETIC] * synthetic_first + [HUMAN] * (share > 0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -121,7 +108,7 @@ def main() -> None:
     )
     parser.add_argument("--dev", default="prepared/slue-voxpopuli/dev.jsonl")
     parser.add_argument("--scored", type=int, default=400, help="utterances of --dev")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *POOLED_ROWS])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     human, dev = drawn(arguments.human), drawn(arguments.dev, count=arguments.scored)

@@ -83,7 +83,7 @@ def ours(model: SpeechLLM, recipe: Recipe, stage: Stage, data: TimedData, engine
     stage = stage.model_copy(update={"epochs": 1.0 + EPOCHS, "steps": None, "save_every": 10**9})
     watch = Stopwatch()
     Loop(model, data, None, recipe, stage, folder, engine, watch).run()
-    first = len(data.epoch(stage.seed, 0, stage.batch_seconds))
+    first = -(-len(data.epoch(stage.seed, 0, stage.batch_seconds)) // stage.accumulation)
     return (watch.ends[-1] - watch.ends[first - 1]) / EPOCHS
 
 

@@ -30,6 +30,7 @@ from stapes.doctor.examine import admit, describe, examine
 from stapes.encoders import ENCODERS
 from stapes.losses import SpeechAndText
 from stapes.training import stages
+from stapes.training.display import Display
 from stapes.types import Audio, Padded
 
 CPU = torch.device("cpu")
@@ -158,7 +159,7 @@ def trained(labelled_tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             },
             "losses": {"classifier": {"channels": [4, 4, 4]}},
             "train": {"steps": 3, "batch_seconds": 8, "accumulation": 2, "losses": dict.fromkeys(losses, 1.0)}
-            | {"average_decay": 0.9, "evaluate_every": 3, "evaluate_utterances": 4}
+            | {"average_decay": 0.9, "evaluate_every": 3, "evaluate_utterances": 4, "save_every": 1}
             | {"cache": cache, "precision": precision},
         }
         folder = stages.train(recipe.parse(sections), tmp_path / device.type)
@@ -177,6 +178,21 @@ def test_training(trained: Callable[..., list[dict[str, Any]]], precision: str, 
         assert step.keys() == wanted.keys()
         numbers = {key: value for key, value in wanted.items() if isinstance(value, float)}
         assert {key: step[key] for key in numbers} == pytest.approx(numbers, rel=1e-3 if precision == "fp32" else 0.1)
+
+
+def test_a_run_that_was_stopped_goes_on(trained: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch):
+    expected = trained(CPU, "fp32", True)
+
+    def stop(display: Display, step: int, *_: object) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with elsewhere.there() as device:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Display, "step", stop)
+            trained(device, "fp32", True)
+        found = trained(device, "fp32", True)
+    assert [step["next_token"] for step in found] == pytest.approx([step["next_token"] for step in expected], rel=1e-3)
 
 
 def test_the_doctor_finds_nothing_wrong(tiny_whisper: Path):

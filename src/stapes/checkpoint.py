@@ -110,7 +110,7 @@ def inherit(recipe: Recipe) -> Recipe:
     that leave its tensors as they are, such as the rate of one that pools.
 
     Raises:
-        RecipeError: the recipe names components of its own.
+        RecipeError: the recipe names components of its own, or another adapter.
         CheckpointError: the model cannot be found.
     """
     if recipe.init is None:

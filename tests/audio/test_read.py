@@ -233,6 +233,25 @@ def test_resampling_is_scipys(rates: tuple[int, int], count: int):
     np.testing.assert_allclose(resample(samples, *rates), resample_poly(samples, up, down, window=taps), atol=1e-5)
 
 
+@pytest.mark.parametrize("rates", [(48_000, 16_000), (9, 10)])
+def test_resampling_takes_samples_of_any_layout_wherever_it_is_called(rates: tuple[int, int]):
+    samples = np.random.default_rng(0).standard_normal(4_000).astype(np.float32)
+    expected = resample(samples, *rates)
+    frozen = samples.copy()
+    frozen.flags.writeable = False
+    layouts = [
+        samples.astype(np.float64),
+        samples.astype(">f4"),
+        samples[::-1].copy()[::-1],
+        np.repeat(samples, 2)[::2],
+        frozen,
+    ]
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta"):
+        for layout in [*layouts, frozen]:
+            np.testing.assert_array_equal(resample(layout, *rates), expected)
+    assert not len(resample(samples[:0], *rates))
+
+
 def test_a_rate_without_common_divisor_is_quick_and_right():
     time = np.arange(99_991) / 99_991
     found = resample(np.sin(2 * np.pi * 440 * time).astype(np.float32), 99_991, 16_000)

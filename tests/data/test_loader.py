@@ -1,5 +1,7 @@
 """Training batches: a function of seed, epoch and utterance, whatever was read before."""
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +15,11 @@ import torch
 
 from stapes import audio
 from stapes.data.cache import FeatureCache, encode
-from stapes.data.loader import Planned, TrainingData, generator
+from stapes.data.loader import Planned, TrainingData, Waveforms, generator
 from stapes.data.manifest import read_manifest, write_manifest
 from stapes.encoders.auto import AutoEncoder
 from stapes.encoders.toy import ToyEncoder
-from stapes.errors import AudioError, DataError
+from stapes.errors import AudioError, DataError, TrainingError
 from stapes.recipe import parse
 from stapes.tasks import Example
 from stapes.tasks.asr import ASR
@@ -237,6 +239,24 @@ def test_what_one_of_several_processes_cannot_read_is_one_clear_line(tmp_path: P
     loader.readers = 2
     with pytest.raises(AudioError, match=r"^\S+silence.wav: no such file, expected a sound file$"):
         list(loader.batches([Planned(0, rows) for rows in loader.epoch(0, 0, 2.0)], 0))
+
+
+def test_a_killed_reader_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the kernel kills one that finds no shared memory left."""
+    loader = data(train=listed(tmp_path, "u", [1.0] * 6))
+    loader.readers = 1
+    monkeypatch.setattr(Waveforms, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(TrainingError, match=r"^data: one of 1 reading processes was killed; .*shm-size"):
+        list(loader.batches([Planned(0, rows) for rows in loader.epoch(0, 0, 2.0)], 0))
+
+
+def test_reading_by_processes_draws_nothing_from_the_common_generator(tones: Path):
+    """A resumed run finds it as it was."""
+    loader = data(train=str(tones / "train.jsonl"))
+    loader.readers = 1
+    before = torch.get_rng_state()
+    read(loader)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_speed_that_would_exceed_the_window_is_not_drawn(tmp_path: Path):

@@ -25,8 +25,8 @@ LOUDEST = 32.0
 BEYOND_END_SECONDS = 0.1
 """How far a stretch may reach beyond the end of its file: manifests round durations."""
 
-MOST_PHASES = 1000
-"""Up to which resampling is one convolution: the filters of all phases together grow with the square."""
+MOST_PHASES, TURNS = 1000, 1024
+"""Up to which resampling is one convolution, since the filters of all phases grow with the square; and its unit of size."""
 
 Source = str | Path | bytes | bytearray | memoryview | BinaryIO | np.ndarray | Tensor
 
@@ -99,7 +99,8 @@ def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
     """Change the rate of (N,) float32 samples from ``rate`` to ``to_rate`` Hz; N becomes ceil(N * to_rate / rate).
 
     Polyphase filter with a Kaiser window: flat to 90 % of the lower Nyquist frequency, 80 dB down at it. All rates in use go
-    through one convolution that has a channel for each phase: up to ten times as fast as SciPy, which does the odd ones.
+    through one convolution that has a channel for each phase, several times as fast as SciPy, which does the odd ones. How many
+    threads torch has may change the last bit.
     """
     if rate == to_rate or not len(samples):
         return samples
@@ -112,10 +113,12 @@ def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
         return resample_poly(samples, up, down, window=_low_pass(max(up, down))).astype(np.float32, copy=False)
     phases, before = _phases(up, down)
     count = -(-len(samples) * up // down)
-    turns = -(-count // up)  # of the phases, each of which moves on by ``down`` samples
+    # Of the phases, each of which moves on by ``down`` samples; in round numbers, since every new size has to be prepared.
+    turns = -(-count // (up * TURNS)) * TURNS
     after = max(0, (turns - 1) * down + phases.shape[2] - before - len(samples))
-    padded = F.pad(torch.tensor(samples, dtype=torch.float32), (before, after))
-    resampled: np.ndarray = F.conv1d(padded[None, None], phases, stride=down)[0].T.flatten()[:count].numpy()
+    padded = torch.from_numpy(np.pad(np.asarray(samples, dtype=np.float32), (before, after)))
+    with torch.autocast("cpu", enabled=False):
+        resampled: np.ndarray = F.conv1d(padded[None, None], phases, stride=down)[0].T.flatten()[:count].numpy()
     return resampled
 
 

@@ -24,15 +24,17 @@ from stapes import audio
 from stapes.data.cache import FeatureCache, fill, read_utterance
 from stapes.data.manifest import read_manifest
 from stapes.encoders import Encoder
-from stapes.errors import DataError, StapesError
+from stapes.errors import DataError, StapesError, TrainingError
 from stapes.recipe import Data, Source
 from stapes.tasks import Example, Task, find_task
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
 MOST_BUCKETS = 20  # ours
-Sound = list[Tensor] | Audio  # cached frames (T, E) of each utterance, or waveforms that are still to be encoded
-READERS_AHEAD = 2  # batches that each of several readers has ready
+MOST_READERS = 16  # processes that read for one that trains
+READERS_AHEAD = 2  # batches that each of them has ready
 BATCHES_PER_BUCKET = 1.5  # more of them: more padding; fewer: more batches that are not full (ours, docs/results.md, "Speed")
+
+Sound = list[Tensor] | Audio  # cached frames (T, E) of each utterance, or waveforms that are still to be encoded
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Batch:
 
     Attributes:
         examples: which utterances they are, and what is asked about each.
-        sound: of them.
+        sound: cached frames of each, or waveforms that are still to be encoded.
         seed, epoch: what masks are drawn from.
         masked: whether the recipe's masks are laid over the frames.
     """
@@ -148,7 +150,8 @@ class TrainingData:
     def attach(self, cache: bool, device: torch.device | None = None) -> None:
         """Read the frames of the encoder as it now is from a cache (see ``fill``), or encode every batch.
 
-        A GPU trains faster than one core decodes and resamples, so there all cores but one read for it.
+        A GPU trains faster than one core decodes and resamples, so there the other cores read for it, as processes: a script of
+        one's own needs Python's guard (``if __name__ == "__main__"``) where those are not forked.
 
         Args:
             cache: whether there is to be one.
@@ -158,7 +161,7 @@ class TrainingData:
             RecipeError: a cache is wanted of an encoder that is being trained.
         """
         self.cache = FeatureCache(self.encoder) if cache else None
-        self.readers = _cores() - 1 if device is not None and device.type == "cuda" else 0
+        self.readers = _readers() if device is not None and device.type == "cuda" else 0
 
     def fill(self, wanted: Collection[Utterance]) -> None:
         """Encode what the cache, if there is one, lacks of the utterances that are about to be read."""
@@ -258,20 +261,28 @@ class Waveforms:
 
 
 def _by_thread(read: Callable[[Planned], Sound], plan: Iterable[Planned]) -> Iterator[tuple[Planned, Sound]]:
-    """What is planned and what was read, one ahead of the caller."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Planned, Future[Sound]]] = deque()
-        for planned in plan:
-            ahead.append((planned, pool.submit(read, planned)))
-            if len(ahead) > 1:
-                first, sound = ahead.popleft()
+    """What is planned and what was read, one ahead of the caller; on one thread of torch's, as in the processes."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            ahead: deque[tuple[Planned, Future[Sound]]] = deque()
+            for planned in plan:
+                ahead.append((planned, pool.submit(read, planned)))
+                if len(ahead) > 1:
+                    first, sound = ahead.popleft()
+                    yield first, sound.result()
+            for first, sound in ahead:
                 yield first, sound.result()
-        for first, sound in ahead:
-            yield first, sound.result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], count: int) -> Iterator[tuple[Planned, Sound]]:
-    """The same by ``count`` processes, each some ahead; in the order of the plan."""
+    """The same by ``count`` processes, each some ahead; in the order of the plan.
+
+    Raises:
+        TrainingError: one of them was killed.
+    """
     waiting: deque[Planned] = deque()
 
     def noted() -> Iterator[Planned]:
@@ -279,13 +290,25 @@ def _by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], cou
             waiting.append(planned)
             yield planned
 
-    reader = _Reader(read)
-    for sound in DataLoader(
-        reader, None, sampler=noted(), collate_fn=_as_it_is, num_workers=count, prefetch_factor=READERS_AHEAD
-    ):
-        if isinstance(sound, StapesError):
-            raise sound
-        yield waiting.popleft(), sound
+    readers = DataLoader(
+        _Reader(read),
+        batch_size=None,
+        sampler=noted(),
+        collate_fn=_as_it_is,
+        num_workers=count,
+        prefetch_factor=READERS_AHEAD,
+        generator=torch.Generator(),  # else it draws from the one that a resumed run has to find as it was
+    )
+    try:
+        for sound in readers:
+            if isinstance(sound, StapesError):
+                raise sound
+            yield waiting.popleft(), sound
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        fix = "give the container more shared memory (docker run --shm-size=8g), or set smaller train.batch_seconds"
+        raise TrainingError("data", f"one of {count} reading processes was killed", fix=fix) from error
 
 
 class _Reader(Dataset[Sound | StapesError]):
@@ -305,9 +328,10 @@ def _as_it_is(read: Sound | StapesError) -> Sound | StapesError:
     return read
 
 
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _readers() -> int:
+    """How many processes may read for this one: its share of the cores, but for one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_READERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def _buckets(utterances: int, batches: float) -> int:

@@ -264,7 +264,7 @@ class Loop:
         """Everything that the next step depends on, written aside and then renamed."""
         for process in range(self.engine.num_processes):
             if process == self.engine.process_index:
-                torch.save(torch.get_rng_state(), self.folder / f"random-{process}.pt.part")
+                torch.save(_random_state(self.engine.device), self.folder / f"random-{process}.pt.part")
         self.engine.wait_for_everyone()
         if not self.engine.is_main_process:
             return
@@ -310,8 +310,10 @@ class Loop:
             group["lr"] = base * factor(self.schedule.last_epoch)
         self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
         if self.average is not None:
-            self.average.state, self.average.steps = state["average"]["state"], state["average"]["steps"]
-        torch.set_rng_state(state["random"][self.engine.process_index])
+            self.average.steps = state["average"]["steps"]
+            for name, tensor in self.average.state.items():
+                tensor.copy_(state["average"]["state"][name])
+        _set_random_state(state["random"][self.engine.process_index], self.engine.device)
         self.best = state["best"]
         if self.engine.is_main_process:
             lines = [line for line in (self.folder / LOG).read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -332,9 +334,23 @@ class Loop:
         checkpoint.load_trained(self.model, result, self.folder)
 
 
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of the CPU's generator and, on a GPU, of its own, from which dropout draws there."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_state(state: Sequence[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
+
+
 def attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
     """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes up to ten times as long there
     where a mask is given. Over ``seconds`` that are many, the forward pass of plain products takes longer than that.
+
+    On a GPU, any kernel but cuDNN's: that is built anew for every shape, and hardly two batches have one (docs/results.md,
+    "On a GPU").
     """
     if device.type == "cuda":
         return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
