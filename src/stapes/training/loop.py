@@ -3,7 +3,7 @@
 A step takes a group of micro-batches, spread over the processes. Each loss is a sum over its targets, divided by their number
 in the whole group, so that neither accumulation nor the number of processes changes what is optimised. The batches of an epoch
 are a function of seed and epoch, and the state of everything else random is saved with the weights: a run that was killed goes
-on exactly as if it had not been.
+on exactly as if it had not been; on a GPU, whose sums have no fixed order, to rounding.
 """
 
 from __future__ import annotations
