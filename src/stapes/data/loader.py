@@ -283,6 +283,7 @@ def _by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], cou
     Raises:
         TrainingError: one of them was killed.
     """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else each process says that it was forked, and does just this
     waiting: deque[Planned] = deque()
 
     def noted() -> Iterator[Planned]:
