@@ -92,15 +92,15 @@ def test_a_derived_size_may_not_be_set(key: str):
     ("sections", "key", "message"),
     [
         ({"train": {"steps": "many"}}, "train.steps", "'many'"),
-        ({"train": {"steps": 0}}, "train.steps", "0, expected Input should be greater than 0"),
+        ({"train": {"steps": 0}}, "train.steps", "0, expected greater than 0"),
         ({"train": {"learning_rate": "1e-4"}}, "train.learning_rate", "'1e-4'"),
-        ({"train": {"precision": "fp16"}}, "train.precision", "'fp16', expected Input should be 'fp32' or 'bf16'"),
+        ({"train": {"precision": "fp16"}}, "train.precision", "'fp16', expected 'fp32' or 'bf16'"),
         ({"train": {"losses": {}}}, "train", "losses is empty"),
         ({"train": {"losses": {"mse": 1.0}}}, "train.losses.mse", "'next_token', 'ctc'"),
         (
             {"losses": {"matching": {"score": "cosine"}}},
             "losses.matching.score",
-            "expected Input should be 'dot' or 'scaled_dot'",
+            "expected 'dot' or 'scaled_dot'",
         ),
         ({"losses": {"classifier": {"channels": [8, 8]}}}, "losses.classifier.channels", "at least 3 items"),
         ({"losses": {"distillation": {"temperature": 0.0}}}, "losses.distillation.temperature", "greater than 0"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from stapes import checkpoint, recipe
 from stapes.data.manifest import read_manifest, write_manifest
-from stapes.errors import CheckpointError, RecipeError
+from stapes.errors import CheckpointError, DataError, RecipeError
 from stapes.training.stages import train
 
 Run = Callable[..., Path]
@@ -86,8 +86,24 @@ def test_a_finished_run_is_left_as_it_is(run: Run):
 
 def test_another_recipe_may_not_go_on_in_a_run_folder(run: Run):
     run("run")
-    with pytest.raises(CheckpointError, match="a run of another recipe, expected a new folder"):
+    with pytest.raises(CheckpointError, match=r"a run of another recipe \(train.steps\), expected a new folder"):
         run("run", train={"steps": 4})
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(run: Run, tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        run("run", data={"train": str(tmp_path / "nothing.jsonl")})
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_may_be_forgotten_is_said(run: Run, tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    parent = run("parent", tasks=[{"name": "asr"}, {"name": "asr", "style": "written"}, {"name": "ner"}])
+    capsys.readouterr()
+    child = {"init": str(parent), "data": {"train": str(tones / "train.jsonl")}, "train": {"steps": 1}}
+    train(recipe.parse(child), tmp_path / "child", "cpu")
+    assert "nothing is trained for asr.written, ner: what the model knew of it may be lost" in capsys.readouterr().err
+    train(recipe.parse(child | {"tasks": [{"name": "asr"}]}), tmp_path / "alone", "cpu")
+    assert "nothing is trained" not in capsys.readouterr().err
 
 
 def test_a_folder_of_other_things_is_not_written_to(run: Run, tmp_path: Path):

@@ -182,7 +182,11 @@ def _explain(error: ValidationError, where: str) -> RecipeError:
         for part in first["loc"][:-1]:
             model = _field_model(model, part)
         return RecipeError(f"{where}: {key}", "unknown key" + more, fix=nearest(str(first["loc"][-1]), model.model_fields))
-    return RecipeError(f"{where}: {key}", f"{first['input']!r}{more}", first["msg"].removeprefix("Value error, "))
+    return RecipeError(
+        f"{where}: {key}",
+        f"{first['input']!r}{more}",
+        first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
+    )
 
 
 def _field_model(model: Any, part: int | str) -> Any:

@@ -240,14 +240,14 @@ class Train(Section):
         lora_learning_rate: of LoRA layers.
         full_learning_rate: of the encoder's and the LLM's own weights (ours).
         weight_decay: AdamW's, on matrices.
-        warmup_steps: linear rise; then a cosine falls to ``final_ratio`` of the peak.
+        warmup_steps: linear rise, over at most half the steps; then a cosine falls to ``final_ratio`` of the peak.
         final_ratio: see ``warmup_steps``.
         clip_norm: of the whole gradient.
         masking: whether ``data.masking`` applies to this stage. It teaches CTC to use context, and an LLM to guess.
         precision: bf16 is autocast; weights and optimiser stay float32.
         gradient_checkpointing: compute each layer of the LLM again in the backward pass and keep its input only: less memory,
             about a third more time, the same result.
-        evaluate_every: steps between evaluations (the best so far is kept); the end is always evaluated.
+        evaluate_every: steps between evaluations (the best so far is kept, of equals the last); the end is always evaluated.
         evaluate_utterances: how many of ``data.dev`` are decoded then.
         save_every: steps between checkpoints to resume from.
         average_decay: keep an exponential moving average of the trained weights; it is what is evaluated and kept.

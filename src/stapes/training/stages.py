@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +25,7 @@ from stapes.training.loop import LOG, Loop
 from stapes.training.validation import Validation
 
 LISTED = 5
+CLAIM = "resuming.json"  # in a run folder, whose it is
 START = "0-before"  # the folder of what was before the first stage
 
 
@@ -55,8 +57,7 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
         kwargs_handlers=[expects_unused],
     )
     display = Display(engine.is_main_process)
-    _claim(recipe, folder, engine)
-    display.track(folder / "tensorboard")
+    _check_claim(recipe, folder)
     torch.manual_seed(stages[0].seed)  # of a fresh adapter
     model = checkpoint.build(recipe)
     mixtures = [
@@ -66,6 +67,14 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     if recipe.data.dev:
         most = max(stage.evaluate_utterances for stage in stages)
         validation = Validation.load(recipe.data.dev, most, model.encoder, model.tasks)
+    _claim(recipe, folder, engine)
+    display.track(folder / "tensorboard")
+    forgotten = [key for key in model.tasks if not any(key in data.asked for data in mixtures)]
+    if recipe.init is not None and forgotten:
+        listing = ", ".join(forgotten)
+        display.note(
+            f"nothing is trained for {listing}: what the model knew of it may be lost, unless data.train has some of it too"
+        )
     if validation is not None and recipe.init is not None:
         _score_start(model, validation, recipe, mixtures, folder, engine, display)
     epoch = 0
@@ -94,19 +103,35 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
     return folder
 
 
-def _claim(recipe: Recipe, folder: Path, engine: Accelerator) -> None:
-    """Make the run folder this recipe's, or see that it is."""
-    mine = folder / "resuming.json"
-    if engine.is_main_process:
-        text = recipe.model_dump_json(indent=1)
-        if mine.exists() and mine.read_text() != text:
-            raise CheckpointError(
-                folder, "a run of another recipe", "a new folder, or the recipe it began with", "choose another --run"
-            )
-        if not mine.exists() and folder.exists() and any(folder.iterdir()):
+def _check_claim(recipe: Recipe, folder: Path) -> None:
+    """Raise CheckpointError for a folder that is another run's or holds other things; nothing is written."""
+    mine = folder / CLAIM
+    if not mine.exists():
+        if folder.exists() and any(folder.iterdir()):
             raise CheckpointError(folder, "not empty and not a run of `stapes train`", "a new folder", "choose another --run")
+    elif mine.read_text() != recipe.model_dump_json(indent=1):
+        keys = _differing(json.loads(mine.read_text()), recipe.model_dump(mode="json"))
+        named = ", ".join(keys[:LISTED]) + (", ..." if len(keys) > LISTED else "")
+        raise CheckpointError(
+            folder, f"a run of another recipe ({named})", "a new folder, or the recipe it began with", "choose another --run"
+        )
+
+
+def _differing(first: Any, second: Any, key: str = "") -> list[str]:
+    """The keys in which two recipes differ, as they are written on the command line."""
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        first, second = dict(enumerate(first)), dict(enumerate(second))
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return [] if first == second else [key]
+    below = ((name, f"{key}.{name}".lstrip(".")) for name in first | second)
+    return [found for name, path in below for found in _differing(first.get(name), second.get(name), path)]
+
+
+def _claim(recipe: Recipe, folder: Path, engine: Accelerator) -> None:
+    """Make the run folder this recipe's."""
+    if engine.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        mine.write_text(text)
+        (folder / CLAIM).write_text(recipe.model_dump_json(indent=1))
         free = shutil.disk_usage(folder).free
         if free < 2**30:
             raise CheckpointError(folder, f"{free / 2**20:.0f} MB free on this disk", "at least 1 GB", "make room")

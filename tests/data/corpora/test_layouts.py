@@ -162,7 +162,8 @@ def test_folder(tmp_path):
     text(source / "dev/x.txt", "held apart")
     text(source / "silent.txt", " \n")
     (source / "foreign.txt").write_bytes(b"\xe9t\xe9")
-    text(source / "readme.txt", "not a transcript")
+    text(source / "visit_2.txt", "its sound has another name")
+    text(source / ".trash/old.txt", "hidden")
     splits, written = run("folder", source)
     assert {found.id: found.text for found in splits["train"]} == {"visit": "Good morning, Doctor.", "monday/note": "Ärztin"}
     assert [found.id for found in splits["dev"]] == ["dev/x"]
@@ -170,6 +171,7 @@ def test_folder(tmp_path):
         "silent": "no text",
         "foreign": "transcript foreign.txt: byte 0 is not UTF-8",
         "wordless": "no transcript wordless.txt beside it",
+        "visit_2": "no sound beside visit_2.txt",
     }
 
 

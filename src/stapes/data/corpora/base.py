@@ -6,7 +6,7 @@ the corpus says; looking at the sound, dropping what cannot be used and writing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,17 @@ class Row:
     problem: str = ""
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
-    """All sound files under ``folder``, sorted by path; hidden ones are left out."""
+def files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """All files under ``folder`` with one of some endings, sorted by path; hidden ones are left out."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file():
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
             yield path
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """All sound files under ``folder``, as ``files`` gives them."""
+    return files(folder, AUDIO_SUFFIXES)
 
 
 def audio_named(stem: Path, suffix: str) -> Path:
