@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 
 from stapes import audio
-from stapes.data.loader import generator
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.data.reading import generator
 from stapes.types import SAMPLE_RATE_HZ, Utterance
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "references.jsonl"

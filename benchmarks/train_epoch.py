@@ -34,7 +34,8 @@ from transformers import WhisperFeatureExtractor
 
 from stapes import checkpoint, lora, memory
 from stapes.data.cache import FeatureCache, encode, fill, read_utterance
-from stapes.data.loader import TrainingData, generator
+from stapes.data.loader import TrainingData
+from stapes.data.reading import generator
 from stapes.encoders.whisper import WhisperEncoder
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM

@@ -38,8 +38,8 @@ import stapes
 from stapes import lora, recipe
 from stapes.adapters import ADAPTERS
 from stapes.data.cache import FeatureCache, fill
-from stapes.data.loader import generator
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.data.reading import generator
 from stapes.evaluation.probe import losses
 from stapes.metrics.bootstrap import interval
 from stapes.training.stages import train

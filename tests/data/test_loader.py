@@ -15,8 +15,9 @@ import torch
 
 from stapes import audio
 from stapes.data.cache import FeatureCache, encode
-from stapes.data.loader import Planned, TrainingData, Waveforms, generator
+from stapes.data.loader import TrainingData
 from stapes.data.manifest import read_manifest, write_manifest
+from stapes.data.reading import Planned, Waveforms, generator
 from stapes.encoders.auto import AutoEncoder
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import AudioError, DataError, TrainingError

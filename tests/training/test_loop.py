@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from stapes import checkpoint, lora
 from stapes.data.cache import FeatureCache, encode
-from stapes.data.loader import Planned, TrainingData
+from stapes.data.loader import TrainingData
 from stapes.data.manifest import read_manifest
+from stapes.data.reading import Planned
 from stapes.encoders.toy import ToyEncoder
 from stapes.errors import TrainingError
 from stapes.model import Targets

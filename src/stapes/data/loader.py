@@ -6,35 +6,26 @@ speed and noise. So a resumed run needs no state of the loader but the step it h
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from stapes import audio
-from stapes.data.cache import FeatureCache, fill, read_utterance
+from stapes.data.cache import FeatureCache, fill
 from stapes.data.manifest import read_manifest
+from stapes.data.reading import Planned, Sound, Waveforms, by_processes, by_thread, generator, own_readers
 from stapes.encoders import Encoder
-from stapes.errors import DataError, StapesError, TrainingError
+from stapes.errors import DataError
 from stapes.recipe import Data, Source
 from stapes.tasks import Example, Task, find_task
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
 
 MOST_BUCKETS = 20  # ours
-MOST_READERS = 16  # processes that read for one that trains
-READERS_AHEAD = 2  # batches that each of them has ready
 BATCHES_PER_BUCKET = 1.5  # more of them: more padding; fewer: more batches that are not full (ours, docs/results.md, "Speed")
-
-Sound = list[Tensor] | Audio  # cached frames (T, E) of each utterance, or waveforms that are still to be encoded
 
 
 @dataclass(frozen=True)
@@ -55,13 +46,6 @@ class Batch:
     masked: bool
 
 
-class Planned(NamedTuple):
-    """A micro-batch that is still to be read, and the epoch that it belongs to."""
-
-    epoch: int
-    examples: list[Example]
-
-
 class _Part(NamedTuple):
     """Utterances of a source that are drawn alike: what is asked, how often they are seen, how much their answers count."""
 
@@ -79,12 +63,6 @@ def _kinds(rows: list[Utterance], task: Task, source: Source) -> list[tuple[list
     for row in rows:
         kinds.setdefault(task.kind(row), []).append(row)
     return [(same, source.weight * len(rows) / (len(kinds) * len(same))) for _, same in sorted(kinds.items())]
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """A random generator that depends on its arguments only."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 class TrainingData:
@@ -161,7 +139,7 @@ class TrainingData:
             RecipeError: a cache is wanted of an encoder that is being trained.
         """
         self.cache = FeatureCache(self.encoder) if cache else None
-        self.readers = _readers() if device is not None and device.type == "cuda" else 0
+        self.readers = own_readers() if device is not None and device.type == "cuda" else 0
 
     def fill(self, wanted: Collection[Utterance]) -> None:
         """Encode what the cache, if there is one, lacks of the utterances that are about to be read."""
@@ -203,7 +181,7 @@ class TrainingData:
     def batches(self, plan: Iterable[Planned], seed: int, masked: bool = True) -> Iterator[Batch]:
         """Read the micro-batches of ``plan``, ahead of the caller; ``masked`` if they are to get the recipe's masks."""
         read = self._read_cached if self.cache is not None else Waveforms(self.data, self.noise, self.encoder.max_seconds, seed)
-        ahead = _by_processes(read, plan, self.readers) if self.readers and self.cache is None else _by_thread(read, plan)
+        ahead = by_processes(read, plan, self.readers) if self.readers and self.cache is None else by_thread(read, plan)
         for (epoch, examples), sound in ahead:
             yield Batch(examples, sound, seed, epoch, masked)
 
@@ -227,112 +205,6 @@ class TrainingData:
             rngs = [generator(batch.seed, batch.epoch, example.utterance.id, "mask") for example in batch.examples]
             frames = audio.mask_features(frames, rngs, **masking.model_dump(exclude={"from_epoch"}))
         return frames
-
-
-@dataclass(frozen=True)
-class Waveforms:
-    """Reads micro-batches of sound, with the epoch's speed and noise; light enough to go to another process.
-
-    Attributes:
-        data: the recipe's section.
-        noise: clips to draw from.
-        max_seconds: what the encoder takes at most.
-        seed: of what is drawn.
-    """
-
-    data: Data
-    noise: list[Utterance]
-    max_seconds: float
-    seed: int
-
-    def __call__(self, planned: Planned) -> Audio:
-        """The samples of a micro-batch (B, N)."""
-        return Audio.from_arrays([self._waveform(example.utterance, planned.epoch) for example in planned.examples])
-
-    def _waveform(self, row: Utterance, epoch: int) -> np.ndarray:
-        samples, rng = read_utterance(row), generator(self.seed, epoch, row.id, "waveform")
-        if self.data.speed:
-            fitting = [factor for factor in self.data.speed if row.duration / factor <= self.max_seconds]
-            samples = audio.speed(samples, float(rng.choice(fitting or [1.0])))
-        if self.data.noise and rng.random() < self.data.noise.probability:
-            noise = read_utterance(self.noise[int(rng.integers(len(self.noise)))])
-            samples = audio.add_noise(samples, noise, float(rng.uniform(*self.data.noise.snr_db)), rng)
-        return samples
-
-
-def _by_thread(read: Callable[[Planned], Sound], plan: Iterable[Planned]) -> Iterator[tuple[Planned, Sound]]:
-    """What is planned and what was read, one ahead of the caller; on one thread of torch's, as in the processes."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            ahead: deque[tuple[Planned, Future[Sound]]] = deque()
-            for planned in plan:
-                ahead.append((planned, pool.submit(read, planned)))
-                if len(ahead) > 1:
-                    first, sound = ahead.popleft()
-                    yield first, sound.result()
-            for first, sound in ahead:
-                yield first, sound.result()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], count: int) -> Iterator[tuple[Planned, Sound]]:
-    """The same by ``count`` processes, each some ahead; in the order of the plan.
-
-    Raises:
-        TrainingError: one of them was killed.
-    """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else each process says that it was forked, and does just this
-    waiting: deque[Planned] = deque()
-
-    def noted() -> Iterator[Planned]:
-        for planned in plan:
-            waiting.append(planned)
-            yield planned
-
-    readers = DataLoader(
-        _Reader(read),
-        batch_size=None,
-        sampler=noted(),
-        collate_fn=_as_it_is,
-        num_workers=count,
-        prefetch_factor=READERS_AHEAD,
-        generator=torch.Generator(),  # else it draws from the one that a resumed run has to find as it was
-    )
-    try:
-        for sound in readers:
-            if isinstance(sound, StapesError):
-                raise sound
-            yield waiting.popleft(), sound
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        fix = "give the container more shared memory (docker run --shm-size=8g), or set smaller train.batch_seconds"
-        raise TrainingError("data", f"one of {count} reading processes was killed", fix=fix) from error
-
-
-class _Reader(Dataset[Sound | StapesError]):
-    """What torch's ``DataLoader`` asks in each of its processes. It would wrap an error in a text of its own."""
-
-    def __init__(self, read: Callable[[Planned], Sound]) -> None:
-        self.read = read
-
-    def __getitem__(self, planned: Planned) -> Sound | StapesError:
-        try:
-            return self.read(planned)
-        except StapesError as error:
-            return error
-
-
-def _as_it_is(read: Sound | StapesError) -> Sound | StapesError:
-    return read
-
-
-def _readers() -> int:
-    """How many processes may read for this one: its share of the cores, but for one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_READERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def _buckets(utterances: int, batches: float) -> int:

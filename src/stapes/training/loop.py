@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora
-from stapes.data.loader import Batch, Planned, TrainingData
+from stapes.data.loader import Batch, TrainingData
+from stapes.data.reading import Planned
 from stapes.errors import CheckpointError, RecipeError, TrainingError
 from stapes.model import SpeechLLM, Targets
 from stapes.recipe import Recipe, Stage

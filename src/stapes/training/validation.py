@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from stapes.data.cache import FeatureCache, encode, fill
-from stapes.data.loader import generator
 from stapes.data.manifest import read_manifest
+from stapes.data.reading import generator
 from stapes.decoding.generate import generate
 from stapes.decoding.longform import BATCH_SECONDS, batches
 from stapes.encoders import Encoder
