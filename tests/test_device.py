@@ -4,7 +4,7 @@ import contract
 import pytest
 import torch
 
-from stapes.device import place, resolve_device, resolve_dtype
+from stapes.device import place, resolve_device, resolve_dtype, settle
 from stapes.errors import RecipeError
 from stapes.model import SpeechLLM
 from stapes.types import Audio
@@ -91,3 +91,12 @@ def test_a_lower_precision_stays_close(build, dtype: torch.dtype):
     for wanted, close in zip(found["whole"], found["cast"], strict=True):
         error = float((wanted - close).norm() / wanted.norm())
         assert 0 < error < 0.03, f"relative error {error:.4f}"
+
+
+def test_a_gpu_does_without_cudnns_attention(monkeypatch: pytest.MonkeyPatch):
+    said: list[bool] = []
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", said.append)
+    settle(torch.device("cpu"))
+    assert said == []
+    settle(torch.device("cuda"))
+    assert said == [False]

@@ -52,6 +52,16 @@ def resolve_dtype(name: str | torch.dtype | None, device: torch.device) -> torch
     return DTYPES[str(name)]
 
 
+def settle(device: torch.device) -> None:
+    """What a process does before it computes on a device: on a GPU, do without cuDNN's attention from then on.
+
+    It is built anew for every shape, and in speech hardly two batches have one; a decoder even makes one with every token.
+    Measured in training (docs/results.md, "On a GPU").
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def cast(module: nn.Module, dtype: torch.dtype) -> None:
     """Cast the weights of an encoder or LLM to a precision, in place.
 
@@ -73,6 +83,7 @@ def place(model: SpeechLLM, device: torch.device, dtype: torch.dtype) -> None:
     Adapter and CTC head stay float32: they are small, and which label leads by how little decides what the LLM gets to read.
     On a CPU, the weights of encoder and LLM lie ready for its kernels (``packed.py``).
     """
+    settle(device)
     for module in (model.encoder, model.llm):
         cast(module, dtype)
     model.to(device)

@@ -16,7 +16,7 @@ from stapes.doctor.measure import peak_bytes
 from stapes.model import SpeechLLM, Targets
 from stapes.recipe import Decoding, Stage
 from stapes.training import footprint, optim, sizes
-from stapes.training.loop import attention
+from stapes.training.machine import attention
 from stapes.types import Padded
 
 STEPS = 3  # a layer that starts as zero hides others from the gradient until then

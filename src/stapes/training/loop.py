@@ -23,7 +23,6 @@ import torch
 from accelerate import Accelerator
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stapes import checkpoint, lora
 from stapes.data.loader import Batch, TrainingData
@@ -34,11 +33,11 @@ from stapes.recipe import Recipe, Stage
 from stapes.tasks import Example
 from stapes.training import optim
 from stapes.training.display import Display
+from stapes.training.machine import attention, random_state, set_random_state
 from stapes.training.validation import Validation
 from stapes.types import Utterance
 
 STATE, LOG = "state.pt", "metrics.jsonl"
-MOST_PLAIN_SECONDS = 12.0  # of speech at an encoder's frame rate: measured on Whisper's, see ``attention``
 Group = list[list[Example]]  # the micro-batches of one step, over all processes
 
 
@@ -265,7 +264,7 @@ class Loop:
         """Everything that the next step depends on, written aside and then renamed."""
         for process in range(self.engine.num_processes):
             if process == self.engine.process_index:
-                torch.save(_random_state(self.engine.device), self.folder / f"random-{process}.pt.part")
+                torch.save(random_state(self.engine.device), self.folder / f"random-{process}.pt.part")
         self.engine.wait_for_everyone()
         if not self.engine.is_main_process:
             return
@@ -314,7 +313,7 @@ class Loop:
             self.average.steps = state["average"]["steps"]
             for name, tensor in self.average.state.items():
                 tensor.copy_(state["average"]["state"][name])
-        _set_random_state(state["random"][self.engine.process_index], self.engine.device)
+        set_random_state(state["random"][self.engine.process_index], self.engine.device)
         self.best = state["best"]
         if self.engine.is_main_process:
             lines = [line for line in (self.folder / LOG).read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -333,27 +332,3 @@ class Loop:
         found, share = load_file(self.folder / checkpoint.TENSORS), self.stage.interpolate
         result = {name: torch.lerp(start[name], tensor, share) for name, tensor in found.items()}
         checkpoint.load_trained(self.model, result, self.folder)
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    """Of the CPU's generator and, on a GPU, of its own, from which dropout draws there."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_random_state(state: Sequence[Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[1], device)
-
-
-def attention(device: torch.device, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
-    """On CPU, attention by plain matrix products: the backward pass of torch's fused kernel takes up to ten times as long there
-    where a mask is given. Over ``seconds`` that are many, the forward pass of plain products takes longer than that.
-
-    On a GPU, any kernel but cuDNN's: that is built anew for every shape, and hardly two batches have one (docs/results.md,
-    "On a GPU").
-    """
-    if device.type == "cuda":
-        return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
-    plain = device.type == "cpu" and seconds < MOST_PLAIN_SECONDS
-    return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()

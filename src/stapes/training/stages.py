@@ -16,6 +16,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from stapes import checkpoint, lora, memory
 from stapes.adapters import ADAPTERS
 from stapes.data.loader import TrainingData
+from stapes.device import settle
 from stapes.errors import CheckpointError, RecipeError
 from stapes.losses import LOSSES, READ_BY_LLM
 from stapes.model import SpeechLLM
@@ -56,6 +57,7 @@ def train(recipe: Recipe, folder: Path, device: str = "auto") -> Path:
         mixed_precision="bf16" if stages[0].precision == "bf16" else "no",
         kwargs_handlers=[expects_unused],
     )
+    settle(engine.device)
     display = Display(engine.is_main_process)
     _check_claim(recipe, folder)
     torch.manual_seed(stages[0].seed)  # of a fresh adapter

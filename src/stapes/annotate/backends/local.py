@@ -15,6 +15,7 @@ from stapes.annotate import prompt
 from stapes.annotate.backends.base import Answer, Backend, Question, Usage
 from stapes.annotate.prompt import BadAnswer, Task
 from stapes.decoding.constraints import Grammar, GrammarProcessor
+from stapes.device import settle
 from stapes.llms.causal import CausalLLM
 
 MAX_TOKENS = 512
@@ -38,6 +39,7 @@ class LocalBackend(Backend):
 
     def __init__(self, source: str, task: Task, device: torch.device, dtype: torch.dtype) -> None:
         self._llm = CausalLLM(source)
+        settle(device)
         self._llm.to(device=device, dtype=dtype).eval()
         self._task, self._device, self._dtype = task, device, dtype
         self._grammar = Grammar(self._llm, _bounded(prompt.schema(task)))
