@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from stapes import audio, hub, lora
+from stapes.data.ahead import ahead
 from stapes.encoders import Encoder
 from stapes.errors import RecipeError
 from stapes.types import SAMPLE_RATE_HZ, Audio, Padded, Utterance
@@ -163,18 +163,7 @@ def _encoded(encoder: Encoder, work: Sequence[list[Utterance]]) -> Iterator[tupl
     """Batches and their frames, in order. On CPU each core takes a batch of its own: small ones do not share well."""
     threads = torch.get_num_threads()
     workers = threads if encoder.device.type == "cpu" else 1
-    running: deque[tuple[list[Utterance], Future[Padded]]] = deque()
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            for batch in work:
-                running.append((batch, pool.submit(encode, encoder, batch)))
-                if len(running) > 2 * workers:
-                    first, encoded = running.popleft()
-                    yield first, encoded.result()
-            for first, encoded in running:
-                yield first, encoded.result()
-    finally:
-        torch.set_num_threads(threads)
+    return ahead(partial(encode, encoder), work, workers, threads // workers, waiting=2 * workers)
 
 
 def by_seconds(utterances: Sequence[Utterance], seconds: float) -> Iterable[list[Utterance]]:

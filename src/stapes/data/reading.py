@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stapes import audio
+from stapes.data.ahead import ahead
 from stapes.data.cache import read_utterance
 from stapes.errors import StapesError, TrainingError
 from stapes.recipe import Data
@@ -78,19 +78,7 @@ class Waveforms:
 
 def by_thread(read: Callable[[Planned], Sound], plan: Iterable[Planned]) -> Iterator[tuple[Planned, Sound]]:
     """What is planned and what was read, one ahead of the caller; on one thread of torch's, as in the processes."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            ahead: deque[tuple[Planned, Future[Sound]]] = deque()
-            for planned in plan:
-                ahead.append((planned, pool.submit(read, planned)))
-                if len(ahead) > 1:
-                    first, sound = ahead.popleft()
-                    yield first, sound.result()
-            for first, sound in ahead:
-                yield first, sound.result()
-    finally:
-        torch.set_num_threads(threads)
+    return ahead(read, plan, workers=1, threads=1, waiting=1)
 
 
 def by_processes(read: Callable[[Planned], Sound], plan: Iterable[Planned], count: int) -> Iterator[tuple[Planned, Sound]]:

@@ -340,8 +340,9 @@ class Recipe(Section):
             defaults of ``train`` (``checkpoint.inherit``).
         tasks: what the model is to do, each by its name and options; the first is what it does unless asked otherwise. ``task``
             is a list of one.
-        encoder, adapter, llm: the components; needed, unless ``init`` brings them. Beside it, ``adapter`` may give options of
-            the same adapter that leave its tensors as they are, such as the rate of one that pools.
+        encoder, llm: the components; needed, unless ``init`` brings them.
+        adapter: what connects them; needed as well. Beside ``init``, it may give options of the same adapter that leave its
+            tensors as they are, such as the rate of one that pools.
         ctc, lora, encoder_lora: parts that a model may have; null for none.
         losses: options of losses.
         data: what is trained and chosen on.
